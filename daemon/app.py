@@ -1,0 +1,327 @@
+"""The composition root: puts the rooms together, opens them in order, closes them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+import structlog
+from aiohttp import web
+
+from daemon import __version__, home
+from daemon.core.bus import EventBus
+from daemon.core.commands import Dispatcher
+from daemon.core.errors import BadRequest, Unavailable
+from daemon.core.fanout import Fanout
+from daemon.core.journal import Journal
+from daemon.core.launcher import Launcher
+from daemon.core.registry import Registry
+from daemon.core.retention import Retention
+from daemon.core.spawner import start_time
+from daemon.core.store import Store
+from daemon.core.supervisor import Supervisor
+from daemon.core.task import Tasks
+from daemon.sdnotify import notify
+from daemon.settings import Settings
+from daemon.web import messages
+from daemon.web.auth import Doorkeeper, Tokens, load_secret
+from daemon.web.gateway import Gateway
+from daemon.web.metrics import Metric
+from daemon.web.rest import Health, Rest
+from daemon.web.sse import EventStreams
+from domains import DOMAINS
+
+log = structlog.get_logger(__name__)
+
+DATABASE = "agentcmd.db"
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+SHUTDOWN_STEP = 5.0
+"""Seconds for what should take none: the last commit, the last frames."""
+
+
+def build_registry(domains: Iterable[ModuleType] = DOMAINS) -> Registry:
+    """Collect what the domains and the connection itself declare."""
+    return Registry.of((messages, *domains))
+
+
+class Daemon:
+    """The running daemon; as a context manager it listens inside and has drained outside."""
+
+    def __init__(
+        self, settings: Settings, *, unix_socket: Path | None = None, debug: bool = False
+    ) -> None:
+        """Prepare; a Unix socket is served instead of TCP when one is named."""
+        self.settings = settings
+        self.state_dir = settings.state_dir
+        self.url = ""
+        self.stop_requested = asyncio.Event()
+        self._socket = unix_socket or (Path(settings.server.uds) if settings.server.uds else None)
+        self._debug = debug or settings.log.level == "debug"
+        self._started_at = time.time()
+        self._status = "starting"
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open everything, recover what a dead daemon left, listen."""
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drain and close, in order, each step within its time."""
+        try:
+            await self._drain()
+        finally:
+            await self._stack.aclose()
+            log.info("daemon.stopped")
+
+    @property
+    def tasks(self) -> Tasks:
+        """Give the supervised tasks, for whoever waits until they have ended."""
+        return self._tasks
+
+    # Opening
+
+    async def _open(self) -> None:
+        settings, enter = self.settings, self._stack.enter_async_context
+        self._stack.enter_context(home.owned(self.state_dir))
+        self.tokens = self._make_tokens()
+        registry = build_registry()
+        durable = {domain.__name__.rpartition(".")[2]: domain.DURABLE for domain in DOMAINS}
+        schemas = {domain.__name__.rpartition(".")[2]: domain.SCHEMA for domain in DOMAINS}
+        # The launcher comes first: the spawner's boot goes on beside ours.
+        self._launcher = await enter(
+            Launcher(
+                pipe_bytes=settings.task.pipe_bytes,
+                start_timeout=settings.task.start_timeout or float("inf"),
+            )
+        )
+        store = await enter(Store(self.state_dir / DATABASE, schemas))
+        self._supervisor = await enter(Supervisor())
+        self._journal = await enter(
+            Journal(
+                store, settings.journal, lambda name: durable.get(name.partition(":")[0], False)
+            )
+        )
+        self._tasks = await enter(
+            Tasks(
+                self._supervisor,
+                self._launcher,
+                self._journal.gate,
+                limit=settings.task.max_running,
+            )
+        )
+        self._fanout = Fanout(self._journal, self._supervisor)
+        self._bus = EventBus(registry, self._journal, self._supervisor, debug=self._debug)
+        self._dispatcher = Dispatcher(registry, ready=self._require_ready)
+        await self._open_services()
+        retention = Retention(self._journal, settings.journal)
+        self._supervisor.start(retention.run(), name="retention")
+        await self._listen(registry)
+        self._status = "ok"
+        self._publish()
+        notify("READY=1", "STATUS=listening")
+        log.info("daemon.started", url=self.url, state_dir=str(self.state_dir), pid=os.getpid())
+
+    def _make_tokens(self) -> Tokens:
+        auth = self.settings.auth
+        secret = load_secret(self.state_dir, auth.secret_file, os.environ)
+        return Tokens(secret, algorithm=auth.algorithm, issuer=auth.issuer, audience=auth.audience)
+
+    async def _open_services(self) -> None:
+        """Open each domain's service with what its `open_service` names, earlier domains too."""
+        available: dict[str, Any] = {
+            "bus": self._bus,
+            "journal": self._journal,
+            "tasks": self._tasks,
+            "supervisor": self._supervisor,
+            "state_dir": self.state_dir,
+            "task_settings": self.settings.task,
+            "agents": self.settings.agents,
+            "request_stop": self.stop_requested.set,
+        }
+        for domain in DOMAINS:
+            needs = inspect.signature(domain.open_service).parameters
+            given = {name: available[name] for name in needs}
+            service = await self._stack.enter_async_context(domain.open_service(**given))
+            available[domain.__name__.rpartition(".")[2]] = service
+            self._dispatcher.bind(service)
+        self._dispatcher.check()
+
+    async def _listen(self, registry: Registry) -> None:
+        settings = self.settings
+        self._gateway = Gateway(
+            web_settings=settings.web,
+            auth_settings=settings.auth,
+            tokens=self.tokens,
+            journal=self._journal,
+            fanout=self._fanout,
+            dispatcher=self._dispatcher,
+            supervisor=self._supervisor,
+        )
+        self._streams = EventStreams(self._journal, self._fanout, settings.web)
+        self._supervisor.start(self._gateway.run(), name="gateway")
+        rest = Rest(
+            registry=registry,
+            dispatcher=self._dispatcher,
+            journal=self._journal,
+            tokens=self.tokens,
+            doorkeeper=Doorkeeper(
+                bound=settings.server.host,
+                hosts=settings.server.hosts,
+                origins=settings.server.origins,
+            ),
+            streams=self._streams,
+            health=self.health,
+            metrics=self._metrics,
+        )
+        app = web.Application(client_max_size=settings.web.max_message_bytes)
+        rest.add_routes(app)
+        app.router.add_get("/ws", self._gateway.handle)
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_STEP
+        )
+        await self._runner.setup()
+        self._stack.push_async_callback(self._runner.cleanup)
+        try:
+            await self._bind()
+        except OSError as error:
+            where = self._socket or f"{settings.server.host}:{settings.server.port}"
+            raise Unavailable(
+                f"cannot listen on {where}: {error.strerror}; "
+                "choose another with --port, --host or --uds"
+            ) from None
+
+    async def _bind(self) -> None:
+        if self._socket is None:
+            server = self.settings.server
+            await web.TCPSite(self._runner, server.host, server.port).start()
+            host, port = self._runner.addresses[0][:2]
+            self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            return
+        path = self._socket
+        if path.is_socket():
+            path.unlink()  # a dead daemon's: the lock says that no other has this state dir
+        listening = socket.socket(socket.AF_UNIX)
+        old = os.umask(0o177)  # nobody else may even connect
+        try:
+            listening.bind(str(path))
+        except BaseException:
+            listening.close()
+            raise
+        finally:
+            os.umask(old)
+        self._stack.callback(path.unlink, missing_ok=True)
+        await web.SockSite(self._runner, listening).start()
+        self.url = f"unix:{path}"
+
+    def _publish(self) -> None:
+        home.publish(
+            self.state_dir,
+            home.Address(
+                pid=os.getpid(),
+                start_time=start_time(os.getpid()),
+                version=__version__,
+                url="" if self._socket else self.url,
+                socket=str(self._socket or ""),
+            ),
+        )
+        self._stack.callback(home.withdraw, self.state_dir)
+
+    # Closing
+
+    async def _drain(self) -> None:
+        """Stop accepting, warn, stop the tasks, write and deliver the rest, close with 1012."""
+        self._status = "draining"
+        notify("STOPPING=1", f"STATUS=draining, {len(self._tasks)} tasks")
+        log.info("daemon.draining", tasks=len(self._tasks))
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self._gateway.drain()
+        try:
+            async with asyncio.timeout(self.settings.server.shutdown_timeout):
+                await self._tasks.stop_all()
+        except TimeoutError:
+            log.warning("daemon.killing", tasks=len(self._tasks))
+            await self._tasks.stop_all(hard=True)
+        try:
+            async with asyncio.timeout(SHUTDOWN_STEP):
+                await self._journal.flushed()
+        except TimeoutError:
+            log.error("daemon.unwritten", reason=self._journal.stalled)
+        self._fanout.finish()
+        self._streams.close()
+        await self._gateway.close()
+
+    # Looking in
+
+    def health(self) -> Health:
+        """Say how the daemon is."""
+        stalled = self._journal.stalled
+        status = "degraded" if stalled and self._status == "ok" else self._status
+        return Health(
+            status=status,
+            version=__version__,
+            pid=os.getpid(),
+            uptime=round(time.time() - self._started_at, 3),
+            started_at=self._started_at,
+            tasks=len(self._tasks),
+            queued=self._tasks.slots.queued,
+            connections=len(self._gateway.connections),
+            journal=stalled or "ok",
+        )
+
+    def _metrics(self) -> Iterator[Metric]:
+        journal, gateway = self._journal, self._gateway
+        yield Metric("connections", "gauge", "Open WebSocket connections", len(gateway.connections))
+        yield Metric("streams", "gauge", "Open event streams", len(self._streams.open))
+        followed = sum(len(c.channels) + len(c.patterns) for c in gateway.connections)
+        yield Metric("subscriptions", "gauge", "Subscriptions of WebSocket connections", followed)
+        yield Metric("slow_closes_total", "counter", "Stalled clients cut", gateway.slow_closes)
+        yield Metric("events_total", "counter", "Events written", journal.events)
+        yield Metric("event_bytes_total", "counter", "Bytes of these", journal.bytes)
+        yield Metric(
+            "delivered_total", "counter", "Events given to live ones", self._fanout.delivered
+        )
+        yield Metric("commits_total", "counter", "Group commits", journal.commits)
+        yield Metric(
+            "commit_seconds_total",
+            "counter",
+            "Seconds from hand-off to commit",
+            journal.commit_seconds,
+        )
+        yield Metric("pending_bytes", "gauge", "Bytes not yet on disk", journal.pending)
+        yield Metric(
+            "journal_stalled", "gauge", "1 while the disk refuses", float(bool(journal.stalled))
+        )
+        yield Metric("tasks", "gauge", "Supervised tasks", len(self._tasks))
+        yield Metric(
+            "tasks_queued", "gauge", "Tasks that wait for a slot", self._tasks.slots.queued
+        )
+
+    def _require_ready(self) -> None:
+        if self._status == "draining":
+            raise Unavailable("the daemon stops; try again when it is back")
+        self._journal.require_room()
+
+
+def check_bind(settings: Settings, *, explicit_host: bool) -> None:
+    """Refuse to leave loopback unless `--host` said so on the command line."""
+    host = settings.server.host
+    if not explicit_host and not host.startswith(LOOPBACK):
+        raise BadRequest(
+            f"[server] host is {host}, which others can reach: say --host {host} to mean it"
+        )

@@ -1,0 +1,1 @@
+"""What domains stand on: events, commands, the bus, the journal and supervised tasks."""

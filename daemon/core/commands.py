@@ -1,0 +1,108 @@
+"""The dispatch table: a command's name to the one function that carries it out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from daemon.core.channels import covers
+from daemon.core.errors import BadRequest, Forbidden, UnknownCommand
+from daemon.core.events import Command
+from daemon.core.registry import Registry
+
+AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
+Answered = msgspec.Struct | Awaitable[msgspec.Struct]
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: the token's `sub`, what it grants, and until when (Unix seconds)."""
+
+    sub: str
+    grants: tuple[tuple[str, str], ...]
+    expires_at: float
+
+    def may(self, action: str, channel: str) -> bool:
+        """Tell whether the token grants `action` on all of a channel or pattern."""
+        return any(granted == action and covers(on, channel) for granted, on in self.grants)
+
+    def require(self, action: str, channel: str) -> None:
+        """Raise Forbidden unless the token grants it, whether the channel exists or not."""
+        if not self.may(action, channel):
+            raise Forbidden(
+                f"this token does not grant {action}:{channel}; "
+                f"ask for one with --scope '{action}:{channel}'"
+            )
+
+
+def handles(declared: type[Command]) -> Callable[[AnyHandler], AnyHandler]:
+    """Mark the method that carries a command out: `(self, command, caller) -> Answer`.
+
+    A plain method answers at once and in order; a coroutine runs as a task of its own, so that a
+    long one does not hold up what the same client says next.
+    """
+
+    def note(method: AnyHandler) -> AnyHandler:
+        method.__handles__ = declared  # type: ignore[attr-defined]
+        return method
+
+    return note
+
+
+class Dispatcher:
+    """Decodes, authorises and carries out commands, whatever door they came through."""
+
+    def __init__(self, registry: Registry, *, ready: Callable[[], None]) -> None:
+        """Take the declared commands; `ready` raises Unavailable while nothing may be changed."""
+        self._registry = registry
+        self._ready = ready
+        self._handlers: dict[str, Callable[[Command, Caller], Answered]] = {}
+
+    def bind(self, service: object) -> None:
+        """Take a service's marked methods."""
+        for _, method in inspect.getmembers(service, inspect.ismethod):
+            declared: type[Command] | None = getattr(method, "__handles__", None)
+            if declared is not None:
+                self._handlers[declared.__command__.name] = method
+
+    def check(self) -> None:
+        """Stop the start where a declared command has no handler."""
+        missing = sorted(self._registry.commands.keys() - self._handlers.keys())
+        if missing:
+            raise LookupError(f"no service handles {', '.join(missing)}")
+
+    def call(self, name: str, data: bytes | msgspec.Raw, caller: Caller) -> Answered:
+        """Carry out one command given as JSON; every refusal is an AgentcmdError."""
+        declared = self.declared(name)
+        try:
+            decoded = self._registry.decoders[declared.__command__.name].decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadRequest(f"{name}: {error}") from None
+        return self.run(decoded, caller)
+
+    def call_with(self, name: str, data: Mapping[str, Any], caller: Caller) -> Answered:
+        """Carry out one command given as values, in which numbers may be written as text."""
+        try:
+            decoded = msgspec.convert(data, self.declared(name), strict=False)
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"{name}: {error}") from None
+        return self.run(decoded, caller)
+
+    def declared(self, name: str) -> type[Command]:
+        """Find a command; UnknownCommand lists what exists."""
+        found = self._registry.commands.get(name)
+        if found is None:
+            known = ", ".join(sorted(self._registry.commands))
+            raise UnknownCommand(f"there is no command {name[:80]!r}; there is: {known}")
+        return found
+
+    def run(self, decoded: Command, caller: Caller) -> Answered:
+        """Carry out one decoded command for a caller whose grants reach it."""
+        info = decoded.__command__
+        if info.channel is not None:
+            caller.require(info.action, info.channel.of(decoded))
+        if info.action == "write":
+            self._ready()
+        return self._handlers[info.name](decoded, caller)

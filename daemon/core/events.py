@@ -1,0 +1,112 @@
+"""Events: what happened, declared once, beside its domain.
+
+One declaration gives the type, the validation, the channels, the JSON Schema and the reference:
+
+    @event("session.completed", "session:{session_id}", "project:{project_id}")
+    class SessionCompleted(Event):
+        \"\"\"The process ended by itself.\"\"\"
+
+        session_id: str
+        project_id: str
+        exit_code: int
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import ClassVar, TypeVar, dataclass_transform
+
+import msgspec
+
+_TEMPLATE = re.compile(r"([a-z:]*)\{([a-z_]+)\}")
+
+
+class ChannelTemplate:
+    """A channel name with one field of the event in it: `session:{session_id}`."""
+
+    __slots__ = ("field", "prefix", "text")
+
+    def __init__(self, text: str) -> None:
+        """Split the text once; ValueError where it is not `prefix:{field}` or a plain name."""
+        self.text = text
+        self.prefix, self.field = text, ""
+        if "{" in text:
+            found = _TEMPLATE.fullmatch(text)
+            if found is None:
+                raise ValueError(f"a channel template ends in one {{field}}, not {text!r}")
+            self.prefix, self.field = found.groups()
+
+    def of(self, event: Event | Command) -> str:
+        """Fill in the field of one event or command."""
+        return f"{self.prefix}{getattr(event, self.field)}" if self.field else self.prefix
+
+    def __repr__(self) -> str:
+        """Read as the text it was made from."""
+        return f"ChannelTemplate({self.text!r})"
+
+
+class EventInfo(msgspec.Struct, frozen=True):
+    """What `@event` notes on a class."""
+
+    name: str
+    channels: tuple[ChannelTemplate, ...]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class Event(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Something that happened. Fields are snake_case here and camelCase on the wire."""
+
+    __event__: ClassVar[EventInfo]
+
+
+class CommandInfo(msgspec.Struct, frozen=True):
+    """What `@command` notes on a class."""
+
+    name: str
+    action: str
+    channel: ChannelTemplate | None
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class Command(
+    msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
+):
+    """Something that a client asks for."""
+
+    __command__: ClassVar[CommandInfo]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class Answer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a command answers with."""
+
+
+AnyEvent = TypeVar("AnyEvent", bound=type[Event])
+AnyCommand = TypeVar("AnyCommand", bound=type[Command])
+
+
+def event(name: str, *channels: str) -> Callable[[AnyEvent], AnyEvent]:
+    """Declare an event: its dotted name and the channels that it is told on."""
+
+    def note(cls: AnyEvent) -> AnyEvent:
+        cls.__event__ = EventInfo(name, tuple(ChannelTemplate(text) for text in channels))
+        return cls
+
+    return note
+
+
+def command(
+    name: str, *, action: str, channel: str | None = None
+) -> Callable[[AnyCommand], AnyCommand]:
+    """Declare a command: its dotted name and the grant that it needs.
+
+    `action` (read, write or admin) must be granted on `channel`. Without a channel the handler
+    itself asks the caller, because only it can tell what the command is about.
+    """
+
+    def note(cls: AnyCommand) -> AnyCommand:
+        cls.__command__ = CommandInfo(name, action, ChannelTemplate(channel) if channel else None)
+        return cls
+
+    return note

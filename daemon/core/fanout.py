@@ -1,0 +1,291 @@
+"""Subscriptions as cursors: one flush a loop turn carries visible events to every subscriber.
+
+A subscriber that keeps up stands at `ChannelLog.flushed` and costs one set entry; all of them get
+the same bytes. One that has no room, or asked for history, stands somewhere behind: its position
+is kept in `Subscriber.behind` and one supervised task reads pages, from the ring or from disk, at
+the pace of its socket until it has caught up. Replay, live delivery, batching and slow readers are
+this one mechanism.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from abc import ABC, abstractmethod
+
+import msgspec
+import structlog
+
+from daemon.core.channels import matches
+from daemon.core.journal import ChannelLog, Journal
+from daemon.core.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+FLUSH_BYTES = 1 << 20
+FLUSH_EVENTS = 1000
+"""What one loop turn delivers at the most, so that one commit is not one long callback."""
+
+PAGE_BYTES = 256 << 10
+"""What a subscriber that is behind is given at a time."""
+
+
+class Subscribed(msgspec.Struct, frozen=True):
+    """The answer to a subscription: where the log stands, and whether nothing was missed."""
+
+    channel: str
+    epoch: str
+    offset: int
+    oldest: int
+    recovered: bool
+
+
+class Batch:
+    """Some events of one channel that follow each other, joined once for all who take them."""
+
+    __slots__ = ("_joined", "first", "frames", "log")
+
+    def __init__(self, where: ChannelLog, first: int, framed: list[bytes]) -> None:
+        """Hold the frames of the offsets from `first` on."""
+        self.log = where
+        self.first = first
+        self.frames = framed
+        self._joined: bytes | None = None
+
+    @property
+    def joined(self) -> bytes:
+        """Give all frames as one `bytes`, the same object to everyone."""
+        if self._joined is None:
+            self._joined = b"".join(self.frames) if len(self.frames) > 1 else self.frames[0]
+        return self._joined
+
+
+class Subscriber(ABC):
+    """One client's subscriptions; a door (WebSocket, SSE) fills in how bytes leave."""
+
+    def __init__(self) -> None:
+        """Begin with no subscription."""
+        self.channels: dict[ChannelLog, int] = {}
+        self.patterns: frozenset[str] = frozenset()
+        self.behind: dict[ChannelLog, int] = {}
+        self.chasing = False
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Tell whether the socket takes more now."""
+
+    @abstractmethod
+    def take(self, batch: Batch) -> None:
+        """Note a batch for the next `push`; called with room only, never blocks."""
+
+    @abstractmethod
+    def push(self) -> None:
+        """Write what was taken."""
+
+    @abstractmethod
+    async def room(self) -> bool:
+        """Wait until the socket takes more; False when it is gone."""
+
+    @abstractmethod
+    def overtaken(self, where: ChannelLog) -> None:
+        """Learn that what should come next is no longer kept: an honest end, never a gap."""
+
+    def wants(self, where: ChannelLog) -> bool:
+        """Tell whether a subscription of any form covers this channel."""
+        return where in self.channels or any(matches(p, where.name) for p in self.patterns)
+
+
+class Fanout:
+    """Delivers what the journal has made visible."""
+
+    def __init__(self, journal: Journal, supervisor: Supervisor) -> None:
+        """Become the journal's one deliverer."""
+        self.delivered = 0
+        self._journal = journal
+        self._supervisor = supervisor
+        self._wild: set[Subscriber] = set()
+        self._unfinished: dict[ChannelLog, None] = {}
+        self._scheduled = False
+        journal.on_visible(self.flush)
+
+    # Subscriptions
+
+    def subscribe(
+        self,
+        who: Subscriber,
+        where: ChannelLog,
+        *,
+        since: int | None = None,
+        epoch: str | None = None,
+    ) -> Subscribed:
+        """Follow a channel, after an offset or from now on. A second time changes nothing."""
+        started = who.channels.get(where)
+        if started is not None:
+            recovered = since is None or since >= started
+            return Subscribed(where.name, where.epoch, where.flushed, where.oldest, recovered)
+        position, recovered = _place(where, since, epoch)
+        answer = Subscribed(where.name, where.epoch, where.flushed, where.oldest, recovered)
+        who.channels[where] = position
+        if position < where.flushed:
+            # What a wildcard has delivered of this channel so far is asked for once more here.
+            who.behind[where] = position
+            self._chase(who)
+        elif where not in who.behind:
+            where.followers.add(who)
+        return answer
+
+    def unsubscribe(self, who: Subscriber, where: ChannelLog) -> None:
+        """Stop following; a wildcard that covers the channel goes on from the same place."""
+        who.channels.pop(where, None)
+        where.followers.discard(who)
+        if not who.wants(where):
+            who.behind.pop(where, None)
+
+    def follow_pattern(self, who: Subscriber, pattern: str) -> None:
+        """Follow every channel that matches, live only."""
+        who.patterns |= {pattern}
+        self._wild.add(who)
+
+    def unfollow_pattern(self, who: Subscriber, pattern: str) -> None:
+        """Stop following by this pattern."""
+        who.patterns -= {pattern}
+        if not who.patterns:
+            self._wild.discard(who)
+        for where in [where for where in who.behind if not who.wants(where)]:
+            del who.behind[where]
+
+    def leave(self, who: Subscriber) -> None:
+        """Forget a subscriber whose connection has ended."""
+        for where in who.channels:
+            where.followers.discard(who)
+        who.channels.clear()
+        who.behind.clear()
+        who.patterns = frozenset()
+        self._wild.discard(who)
+
+    def finish(self) -> None:
+        """Deliver all that is visible now, however long the turn: the daemon is about to end."""
+        while self._unfinished:
+            self.flush()
+
+    # Delivery
+
+    def flush(self) -> None:
+        """Deliver what is visible, up to the limit of one loop turn."""
+        self._unfinished |= self._journal.take_fresh()
+        touched: dict[Subscriber, None] = {}
+        room, count = FLUSH_BYTES, FLUSH_EVENTS
+        for where in list(self._unfinished):
+            start, end = where.flushed, where.committed
+            stop = start
+            while stop < end and room > 0 and count > 0:
+                room -= len(where.frames[stop - where.base])
+                count -= 1
+                stop += 1
+            if stop > start:
+                self._deliver(where, start, stop, touched)
+                where.flushed = stop
+            if stop == end:
+                del self._unfinished[where]
+            else:
+                del self._unfinished[where]
+                self._unfinished[where] = None  # to the end: a flood does not hold up the others
+                break
+        for who in touched:
+            who.push()
+        if self._unfinished and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush_rest)
+
+    def _flush_rest(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def _deliver(
+        self, where: ChannelLog, start: int, stop: int, touched: dict[Subscriber, None]
+    ) -> None:
+        if not where.followers and not self._wild:
+            return
+        batch = Batch(where, start + 1, where.ring(start, stop))
+        lagging: list[Subscriber] = []
+        for who in where.followers:
+            if who.has_room():
+                who.take(batch)
+                touched[who] = None
+            else:
+                lagging.append(who)
+        self.delivered += (stop - start) * (len(where.followers) - len(lagging))
+        for who in lagging:
+            where.followers.discard(who)
+        for who in self._wild:
+            if where in who.channels or where in who.behind or not who.wants(where):
+                continue
+            if who.has_room():
+                who.take(batch)
+                touched[who] = None
+                self.delivered += stop - start
+            else:
+                lagging.append(who)
+        for who in lagging:
+            who.behind[where] = start
+            self._chase(who)
+
+    # Behind
+
+    def _chase(self, who: Subscriber) -> None:
+        if not who.chasing:
+            who.chasing = True
+            self._supervisor.start(self._catch_up(who), name="fanout.catch_up")
+
+    async def _catch_up(self, who: Subscriber) -> None:
+        """Bring one subscriber up to date on every channel where it is behind."""
+        try:
+            while who.behind and await who.room():
+                for where, position in list(who.behind.items()):
+                    if who.behind.get(where) == position and not await self._step(
+                        who, where, position
+                    ):
+                        return
+        finally:
+            who.chasing = False
+
+    async def _step(self, who: Subscriber, where: ChannelLog, position: int) -> bool:
+        """Give the next page of one channel; False when the subscriber cannot go on."""
+        if position >= where.flushed:
+            # Caught up: leaving the chase and joining the live set happen in one loop step.
+            del who.behind[where]
+            if where in who.channels:
+                where.followers.add(who)
+            return True
+        if position >= where.base:
+            framed = self._journal.ring_page(where, position, PAGE_BYTES)
+        else:
+            try:
+                framed = await self._journal.page(where, position, PAGE_BYTES)
+            except sqlite3.Error as error:
+                log.error("fanout.page_failed", channel=where.name, error=str(error))
+                framed = []
+            if who.behind.get(where) != position:
+                return True  # unsubscribed, or placed anew, while the page was read
+            if not framed:
+                who.overtaken(where)
+                return False
+        framed = framed[: where.flushed - position]
+        who.take(Batch(where, position + 1, framed))
+        who.push()
+        who.behind[where] = position + len(framed)
+        return await who.room()
+
+
+def _place(where: ChannelLog, since: int | None, epoch: str | None) -> tuple[int, bool]:
+    """Choose where a new subscription begins, and whether that misses nothing."""
+    live = where.flushed
+    if since == 0:
+        return min(where.oldest - 1, live), True
+    if epoch is not None and epoch != where.epoch:
+        return live, False
+    if since is None:
+        return live, True
+    if since < where.oldest - 1 or since > live:
+        return live, False
+    return since, True

@@ -1,0 +1,47 @@
+"""The wire form of a message, encoded once: JSON, and the WebSocket text frame around it."""
+
+from __future__ import annotations
+
+import msgspec
+
+TEXT_FRAME = 0x81
+"""First byte of an unfragmented text frame (RFC 6455, section 5.2)."""
+
+_json = msgspec.json.Encoder()
+
+
+def encode(value: object) -> bytes:
+    """Encode anything as compact JSON."""
+    return _json.encode(value)
+
+
+def body(head: bytes, data: bytes, offset: int, ts: float) -> bytes:
+    """Join the parts of an event of a channel; `head` is `head_of` its channel and type."""
+    return b'%b%b,"offset":%d,"ts":%.3f}' % (head, data, offset, ts)
+
+
+def head_of(channel: str, type_: str) -> bytes:
+    """Encode what all events of one type on one channel begin with."""
+    return b'{"channel":%b,"type":%b,"data":' % (encode(channel), encode(type_))
+
+
+def answer(type_: str, data: bytes, *, channel: str = "global", id_: bytes = b"") -> bytes:
+    """Encode what is no event of a channel: an answer, with the request's id where it had one."""
+    tail = b',"id":%b}' % id_ if id_ else b"}"
+    return head_of(channel, type_) + data + tail
+
+
+def frame(payload: bytes) -> bytes:
+    """Put a payload into one unmasked text frame."""
+    size = len(payload)
+    if size < 126:
+        return b"%c%c%b" % (TEXT_FRAME, size, payload)
+    if size < 65536:
+        return b"%c\x7e%b%b" % (TEXT_FRAME, size.to_bytes(2, "big"), payload)
+    return b"%c\x7f%b%b" % (TEXT_FRAME, size.to_bytes(8, "big"), payload)
+
+
+def payload(framed: bytes) -> bytes:
+    """Take the payload back out of a frame made here."""
+    size = framed[1]
+    return framed[2 if size < 126 else 4 if size == 126 else 10 :]

@@ -1,0 +1,382 @@
+"""The journal: a channel is a log with offsets; what is on disk may be seen, nothing before.
+
+`append` gives an event its offset and puts the framed bytes into the channel's ring. Events of
+durable channels become visible (`ChannelLog.committed`) when SQLite has them; those of ephemeral
+channels at once. Whoever delivers listens with `on_visible` and reads from the ring, or, when the
+ring has moved on, from disk with `page`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Self
+
+import msgspec
+import structlog
+
+from daemon.core import frames
+from daemon.core.channels import GLOBAL
+from daemon.core.errors import Unavailable
+from daemon.core.gate import Gate
+from daemon.core.section import Bytes, Section, described
+from daemon.core.store import OFFSET_BITS, Batch, Store
+
+log = structlog.get_logger(__name__)
+
+
+class JournalSettings(Section):
+    """The event log: memory, disk, retention."""
+
+    ring_bytes: Annotated[Bytes, described("Newest events of one channel kept in memory")] = 1 << 20
+    ring_bytes_total: Annotated[Bytes, described("The same for all channels together")] = 64 << 20
+    pending_bytes: Annotated[
+        Bytes, described("Bytes not yet on disk at which children are no longer read")
+    ] = 1 << 20
+    reserve_bytes: Annotated[
+        Bytes, described("Bytes not yet on disk at which commands answer unavailable")
+    ] = 16 << 20
+    event_bytes: Annotated[Bytes, described("Largest event; more is cut and kept whole aside")] = (
+        1 << 20
+    )
+    keep_bytes: Annotated[Bytes, described("Disk for all events; 0: no limit")] = 4 << 30
+    keep_events: Annotated[int, described("Events of one channel; 0: no limit", ge=0)] = 1_000_000
+    keep_days: Annotated[float, described("Days that an event is kept; 0: no limit", ge=0)] = 30.0
+    prune_interval: Annotated[float, described("Seconds between two clean-ups", ge=0.05)] = 30.0
+
+
+class ChannelLog:
+    """One channel: where it stands, and its newest frames.
+
+    The ring holds the frames of the offsets `base + 1 .. head`; those up to `committed` may be
+    delivered, those up to `flushed` have been, to every subscriber that keeps up.
+    """
+
+    __slots__ = (
+        "_heads",
+        "base",
+        "committed",
+        "durable",
+        "epoch",
+        "flushed",
+        "followers",
+        "frames",
+        "head",
+        "id",
+        "name",
+        "oldest_on_disk",
+        "ring_bytes",
+    )
+
+    def __init__(self, id_: int, name: str, epoch: str, head: int, oldest: int) -> None:
+        """Stand where the disk stands; `id_` 0 is an ephemeral log."""
+        self.id = id_
+        self.name = name
+        self.epoch = epoch
+        self.durable = id_ > 0
+        self.head = self.committed = self.flushed = self.base = head
+        self.oldest_on_disk = oldest
+        self.frames: list[bytes] = []
+        self.ring_bytes = 0
+        self.followers: set[Any] = set()
+        self._heads: dict[str, bytes] = {}
+
+    @property
+    def oldest(self) -> int:
+        """Give the first offset that is still kept anywhere."""
+        return self.oldest_on_disk if self.durable else self.base + 1
+
+    def head_of(self, type_: str) -> bytes:
+        """Give the encoded beginning of this channel's events of one type."""
+        found = self._heads.get(type_)
+        if found is None:
+            found = self._heads[type_] = frames.head_of(self.name, type_)
+        return found
+
+    def ring(self, after: int, upto: int) -> list[bytes]:
+        """Give the frames after an offset; the caller has seen that `after >= base`."""
+        return self.frames[after - self.base : upto - self.base]
+
+    def drop(self, size: int) -> int:
+        """Drop delivered frames from the ring until it fits `size`; gives the bytes dropped."""
+        dropped = count = 0
+        for framed in self.frames[: self.flushed - self.base]:
+            if self.ring_bytes - dropped <= size:
+                break
+            dropped += len(framed)
+            count += 1
+        del self.frames[:count]
+        self.base += count
+        self.ring_bytes -= dropped
+        return dropped
+
+
+class Journal:
+    """All channels of the daemon over one store."""
+
+    def __init__(
+        self, store: Store, settings: JournalSettings, durable: Callable[[str], bool]
+    ) -> None:
+        """Keep logs for channels as they are written; `durable` tells which go to disk."""
+        self.settings = settings
+        self.store = store
+        self.events = 0
+        self.bytes = 0
+        self.commit_seconds = 0.0
+        self.commits = 0
+        self.stalled: str | None = None
+        self._durable = durable
+        self._logs: dict[str, ChannelLog] = {}
+        self._next_id = 1
+        self._pending = Batch()
+        self._pending_logs: dict[ChannelLog, int] = {}
+        self._pending_size = 0
+        self._writing_size = 0
+        self._writing: dict[ChannelLog, int] | None = None
+        self._submitted = 0.0
+        self._scheduled = False
+        self._fresh: dict[ChannelLog, None] = {}
+        self._visible: Callable[[], None] = self._skip
+        self._recent: OrderedDict[ChannelLog, None] = OrderedDict()
+        self._ring_total = 0
+        self._barriers: list[asyncio.Future[None]] = []
+        self._writing_barriers: list[asyncio.Future[None]] = []
+        self.gate = Gate(lambda: self.pending, settings.pending_bytes)
+        self._stall_listeners: list[Callable[[str | None], None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Learn where every channel stands."""
+        self._loop = asyncio.get_running_loop()
+        for head in await self.store.heads():
+            self._add(ChannelLog(head.id, head.name, head.epoch, head.head, head.oldest))
+            self._next_id = max(self._next_id, head.id + 1)
+        self._add(ChannelLog(0, GLOBAL, secrets.token_hex(8), 0, 1))
+        self.store.on_stall(self._stall)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Commit what is left; bounded, and said aloud where the disk does not take it."""
+        try:
+            async with asyncio.timeout(5.0):
+                await self.flushed()
+        except TimeoutError:
+            log.error("journal.unflushed", events=len(self._pending.events), reason=self.stalled)
+
+    # Writing
+
+    def append(self, channel: str, type_: str, data: bytes) -> ChannelLog:
+        """Write one event, given its encoded data; its offset is the log's new `head`."""
+        where = self._logs.get(channel) or self._create(channel)
+        offset = where.head + 1
+        ts = time.time()
+        body = frames.body(where.head_of(type_), data, offset, ts)
+        if len(body) > self.settings.event_bytes:
+            body = self._cut(where, type_, data, offset, ts, body)
+        framed = frames.frame(body)
+        size = len(framed)
+        where.head = offset
+        where.frames.append(framed)
+        where.ring_bytes += size
+        self._ring_total += size
+        self.events += 1
+        self.bytes += size
+        if where.durable:
+            self._pending.events.append((where.id << OFFSET_BITS | offset, ts, body))
+            self._pending.heads[where.id] = offset
+            self._pending_logs[where] = offset
+            self._pending_size += size
+        else:
+            where.committed = offset
+            self._fresh[where] = None
+        self._schedule()
+        return where
+
+    def execute(self, sql: str, **values: Any) -> None:
+        """Write a domain's row, in the same commit as the events around it."""
+        self._pending.statements.append((sql, values))
+        self._schedule()
+
+    async def flushed(self) -> None:
+        """Wait until everything written so far is on disk."""
+        if not self._pending and self._writing is None:
+            return
+        barrier: asyncio.Future[None] = self._loop.create_future()
+        (self._barriers if self._pending else self._writing_barriers).append(barrier)
+        await barrier
+
+    # Reading
+
+    def get(self, channel: str) -> ChannelLog | None:
+        """Find a channel's log; None when nothing was ever told on it."""
+        return self._logs.get(channel)
+
+    def __iter__(self) -> Iterator[ChannelLog]:
+        """Go over every channel's log."""
+        return iter(self._logs.values())
+
+    def on_visible(self, listener: Callable[[], None]) -> None:
+        """Have one listener called whenever `take_fresh` has something to deliver."""
+        self._visible = listener
+
+    def take_fresh(self) -> dict[ChannelLog, None]:
+        """Hand over the logs whose `committed` has moved since the last call, in that order."""
+        fresh, self._fresh = self._fresh, {}
+        return fresh
+
+    async def page(self, where: ChannelLog, after: int, limit: int = 256 << 10) -> list[bytes]:
+        """Read frames after an offset, from the ring or from disk, about `limit` bytes.
+
+        Empty means that nothing is kept right after `after`: retention or the ring moved on.
+        """
+        if after >= where.base:
+            return self.ring_page(where, after, limit)
+        if not where.durable:
+            return []
+        # What is not committed is not on disk either, so the read needs no upper bound but this.
+        bodies = await self.store.page(where.id, after, where.committed, limit)
+        return [frames.frame(body) for body in bodies]
+
+    @staticmethod
+    def ring_page(where: ChannelLog, after: int, limit: int) -> list[bytes]:
+        """Read delivered frames from the ring, about `limit` bytes."""
+        start = after - where.base
+        end, size = start, 0
+        stop = where.flushed - where.base
+        while end < stop and size < limit:
+            size += len(where.frames[end])
+            end += 1
+        return where.frames[start:end]
+
+    async def whole(self, where: ChannelLog, offset: int) -> bytes | None:
+        """Read the uncut body of one event that was too large to send."""
+        row = await self.store.read(
+            lambda db: db.execute(
+                "SELECT body FROM whole WHERE id = ?", (where.id << OFFSET_BITS | offset,)
+            ).fetchone()
+        )
+        return row[0] if row else None
+
+    # Back-pressure
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are written but not yet on disk."""
+        return self._pending_size + self._writing_size
+
+    def require_room(self) -> None:
+        """Refuse new work while the disk does not take what there is."""
+        if self.stalled is not None:
+            raise Unavailable(f"the journal cannot be written ({self.stalled}); free the disk")
+        if self.pending > self.settings.reserve_bytes:
+            raise Unavailable("the disk is too far behind; try again in a moment")
+
+    def on_stall(self, listener: Callable[[str | None], None]) -> None:
+        """Tell a listener why commits fail, and None when they work again."""
+        self._stall_listeners.append(listener)
+
+    # Inside
+
+    def _add(self, where: ChannelLog) -> ChannelLog:
+        self._logs[where.name] = where
+        return where
+
+    def _create(self, channel: str) -> ChannelLog:
+        epoch = secrets.token_hex(8)
+        if not self._durable(channel):
+            return self._add(ChannelLog(0, channel, epoch, 0, 1))
+        id_, self._next_id = self._next_id, self._next_id + 1
+        self._pending.channels.append((id_, channel, epoch))
+        return self._add(ChannelLog(id_, channel, epoch, 0, 1))
+
+    def _cut(
+        self, where: ChannelLog, type_: str, data: bytes, offset: int, ts: float, body: bytes
+    ) -> bytes:
+        """Shorten an event over the limit; the whole one stays readable at its `href`."""
+        if where.durable:
+            self._pending.wholes.append((where.id << OFFSET_BITS | offset, body))
+        href = f"/api/channels/{where.name}/events/{offset}" if where.durable else None
+        decoded = msgspec.json.decode(data)
+        room = self.settings.event_bytes - 4096
+        for keep in (room // 4, room // 64, 256, 0):
+            short = _shortened(decoded, keep)
+            if not isinstance(short, dict):
+                short = {}
+            marked = {**short, "truncated": True} | ({"href": href} if href else {})
+            cut = frames.body(where.head_of(type_), frames.encode(marked), offset, ts)
+            if len(cut) <= self.settings.event_bytes:
+                return cut
+        marked = {"truncated": True} | ({"href": href} if href else {})
+        return frames.body(where.head_of(type_), frames.encode(marked), offset, ts)
+
+    def _schedule(self) -> None:
+        """One hand-off a loop turn, so that what one step writes is committed together."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._hand_off)
+
+    def _hand_off(self) -> None:
+        self._scheduled = False
+        if self._writing is None and self._pending:
+            batch, self._pending = self._pending, Batch()
+            self._writing, self._pending_logs = self._pending_logs, {}
+            self._writing_size, self._pending_size = self._pending_size, 0
+            self._writing_barriers, self._barriers = self._barriers, []
+            self._submitted = self._loop.time()
+            self.store.submit(batch, self._committed)
+        if self._fresh:
+            written = list(self._fresh)
+            self._visible()
+            self._trim(written)
+
+    def _committed(self, _: Batch) -> None:
+        for where, offset in (self._writing or {}).items():
+            where.committed = offset
+            self._fresh[where] = None
+        self.commits += 1
+        self.commit_seconds += self._loop.time() - self._submitted
+        barriers, self._writing_barriers = self._writing_barriers, []
+        self._writing, self._writing_size = None, 0
+        self._hand_off()  # the writer goes on while the loop delivers
+        for barrier in barriers:
+            if not barrier.done():
+                barrier.set_result(None)
+        self.gate.open()
+
+    def _stall(self, reason: str | None) -> None:
+        self.stalled = reason
+        if reason is None:
+            log.info("journal.recovered")
+        else:
+            log.error("journal.stalled", reason=reason, pending=self.pending)
+        for listener in self._stall_listeners:
+            listener(reason)
+
+    def _trim(self, written: Iterable[ChannelLog]) -> None:
+        """Keep each ring and all rings together within their budgets."""
+        limit = self.settings.ring_bytes
+        for where in written:
+            self._recent[where] = None
+            self._recent.move_to_end(where)
+            if where.ring_bytes > limit + limit // 4:  # in larger steps: a list is cut in front
+                self._ring_total -= where.drop(limit)
+        while self._ring_total > self.settings.ring_bytes_total and self._recent:
+            where, _ = self._recent.popitem(last=False)
+            self._ring_total -= where.drop(0)
+
+    def _skip(self) -> None:
+        for where in self.take_fresh():
+            where.flushed = where.committed
+
+
+def _shortened(value: Any, keep: int) -> Any:
+    """Cut every string to `keep` characters, and every list to `keep` items."""
+    if isinstance(value, str):
+        return value[:keep]
+    if isinstance(value, list):
+        return [_shortened(item, keep) for item in value[:keep]]
+    if isinstance(value, Mapping):
+        return {key: _shortened(item, keep) for key, item in value.items()}
+    return value

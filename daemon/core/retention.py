@@ -1,0 +1,88 @@
+"""Retention: old events leave the disk by count, age and size; the oldest go first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from daemon.core.journal import ChannelLog, Journal, JournalSettings
+from daemon.core.store import Prune, oldest_first, used_bytes
+
+DAY = 86_400.0
+
+
+class Retention:
+    """Deletes in small steps between the commits, so that no event waits for it."""
+
+    def __init__(self, journal: Journal, settings: JournalSettings) -> None:
+        """Keep a journal's disk within the settings."""
+        self._journal = journal
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Prune now and then until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.prune_interval)
+            await self.prune()
+
+    async def prune(self) -> None:
+        """Bring every channel, and all together, within the settings once."""
+        durable = [log for log in self._journal if log.durable and log.oldest <= log.committed]
+        if self._settings.keep_events:
+            for log in durable:
+                await self._down_to(log, log.committed - self._settings.keep_events)
+        if self._settings.keep_days:
+            cutoff = time.time() - self._settings.keep_days * DAY
+            for log in await self._by_age(durable):
+                if not await self._older_than(log, cutoff):
+                    break  # the next channels begin later still
+        if self._settings.keep_bytes:
+            await self._by_size(durable)
+
+    async def _down_to(self, log: ChannelLog, upto: int) -> None:
+        while log.oldest <= upto:
+            before = log.oldest
+            await self._delete(log, upto)
+            if log.oldest == before:
+                return
+
+    async def _older_than(self, log: ChannelLog, cutoff: float) -> bool:
+        """Delete what is older; False when nothing was."""
+        deleted = False
+        while log.oldest <= log.committed:
+            before = log.oldest
+            await self._delete(log, log.committed, older_than=cutoff)
+            if log.oldest == before:
+                return deleted
+            deleted = True
+        return deleted
+
+    async def _by_size(self, durable: list[ChannelLog]) -> None:
+        while await self._journal.store.read(used_bytes) > self._settings.keep_bytes:
+            first = next(iter(await self._by_age(durable)), None)
+            if first is None:
+                return
+            before = first.oldest
+            await self._delete(first, first.committed)
+            if first.oldest == before:
+                return
+
+    async def _by_age(self, logs: list[ChannelLog]) -> list[ChannelLog]:
+        """Order channels by their oldest event."""
+        by_id = {log.id: log for log in logs}
+        places = [(log.id, log.oldest) for log in logs]
+        order = await self._journal.store.read(lambda db: oldest_first(db, places))
+        return [by_id[id_] for id_ in order]
+
+    async def _delete(self, log: ChannelLog, upto: int, older_than: float | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[int] = loop.create_future()
+
+        def pruned(_: Prune, oldest: int) -> None:
+            log.oldest_on_disk = oldest
+            if not done.done():
+                done.set_result(oldest)
+
+        what = Prune(log.id, log.oldest_on_disk, upto, older_than)
+        self._journal.store.prune(what, pruned)
+        await done

@@ -1,0 +1,106 @@
+"""The state dir: one daemon owns it, and says in `daemon.json` where it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from daemon.core.errors import Conflict, Unavailable
+from daemon.core.spawner import start_time
+
+LOCK = "lock"
+ADDRESS = "daemon.json"
+SOCKET = "agentcmd.sock"
+
+SOCKET_PATH_BYTES = 100
+"""A Unix socket's path has 104 to 108 bytes at most (unix(7)); some are left for comfort."""
+
+
+class Address(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Where a daemon answers: `url` over TCP, `socket` over a Unix socket."""
+
+    pid: int
+    start_time: int | None
+    version: str
+    url: str = ""
+    socket: str = ""
+
+
+@contextmanager
+def owned(state_dir: Path) -> Iterator[None]:
+    """Hold the state dir while this is open; Conflict names the daemon that has it."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot use the state dir {state_dir}: {error.strerror}; choose one with --state-dir"
+        ) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise Conflict(
+                f"a daemon runs in {state_dir} already (pid {holder}); "
+                "stop it with 'agentcmd stop', or choose another --state-dir"
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def publish(state_dir: Path, address: Address) -> None:
+    """Write `daemon.json`, whole or not at all."""
+    made = state_dir / f".{ADDRESS}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(made, flags, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(address))
+    made.replace(state_dir / ADDRESS)
+
+
+def withdraw(state_dir: Path) -> None:
+    """Remove `daemon.json`; the daemon no longer answers."""
+    with contextlib.suppress(FileNotFoundError):
+        (state_dir / ADDRESS).unlink()
+
+
+def discover(state_dir: Path) -> Address | None:
+    """Find the daemon of a state dir; None when none runs, whatever a dead one left behind."""
+    try:
+        address = msgspec.json.decode((state_dir / ADDRESS).read_bytes(), type=Address)
+    except (OSError, msgspec.DecodeError):
+        return None
+    if address.start_time is not None and start_time(address.pid) != address.start_time:
+        return None
+    try:
+        os.kill(address.pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # another user's, and alive
+    return address
+
+
+def socket_path(state_dir: Path) -> Path:
+    """Choose the path of the daemon's own socket, short enough for the kernel."""
+    path = state_dir.absolute() / SOCKET
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        return path
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    folder = base / f"agentcmd-{os.getuid()}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+        raise Unavailable(f"{folder} is not ours alone; choose a shorter --state-dir")
+    return folder / SOCKET

@@ -1,0 +1,120 @@
+"""The daemon's own log: for people on a terminal, JSON lines otherwise, and always in a file.
+
+Records pass through a bounded queue to a thread, so that a slow disk holds up a log line and never
+the loop. Output of tasks is not here: it is in the journal of their channels.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import queue
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+BACKLOG = 10_000
+"""Records that may wait for the disk; what comes then is dropped, and counted at the next."""
+
+FILE_NAME = "agentcmd.jsonl"
+
+SILENT = ("aiohttp.websocket", "aiohttp.access", "aiohttp.server", "asyncio")
+"""Their lines may carry request targets and subprotocols, and so tokens."""
+
+
+class Backlog(logging.handlers.QueueHandler):
+    """Hands records to the writing thread, and drops them rather than wait."""
+
+    def __init__(self, records: queue.Queue[Any]) -> None:
+        """Hand over through this queue."""
+        super().__init__(records)
+        self.dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Leave the record as it is: it stays in this process."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Queue a record if there is room."""
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+@contextmanager
+def logging_to(
+    state_dir: Path | None, *, level: str, file_bytes: int, files: int, quiet: bool = False
+) -> Iterator[None]:
+    """Log to stderr (unless `quiet`) and to `<state dir>/log` while this is open."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    json_lines = _formatter(shared, structlog.processors.JSONRenderer(serializer=_json))
+    handlers: list[logging.Handler] = []
+    if not quiet:
+        console = logging.StreamHandler(sys.stderr)
+        on_terminal = sys.stderr.isatty()
+        console.setFormatter(
+            _formatter(shared, structlog.dev.ConsoleRenderer()) if on_terminal else json_lines
+        )
+        handlers.append(console)
+    if state_dir is not None:
+        folder = state_dir / "log"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = logging.handlers.RotatingFileHandler(
+            folder / FILE_NAME, maxBytes=file_bytes, backupCount=files, encoding="utf-8"
+        )
+        file.setFormatter(json_lines)
+        handlers.append(file)
+    backlog = Backlog(queue.Queue(BACKLOG))
+    listener = logging.handlers.QueueListener(backlog.queue, *handlers)
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    root.handlers[:] = [backlog]
+    root.setLevel(level.upper())
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    listener.start()
+    try:
+        yield
+    finally:
+        root.handlers[:], root.level = before
+        listener.stop()
+        for handler in handlers:
+            handler.close()
+        if backlog.dropped:
+            sys.stderr.write(f"agentcmd: {backlog.dropped} log lines were dropped\n")
+        structlog.reset_defaults()
+
+
+def _formatter(
+    shared: list[structlog.typing.Processor], renderer: structlog.typing.Processor
+) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
+
+def _json(value: Any, **_: Any) -> str:
+    return msgspec.json.encode(value, enc_hook=repr).decode()

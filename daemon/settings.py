@@ -1,0 +1,215 @@
+"""Every setting of the daemon: declared once, read from defaults, files, environment and flags."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+
+from daemon.core.errors import BadRequest
+from daemon.core.journal import JournalSettings
+from daemon.core.section import Bytes, Seconds, Section, described
+from daemon.core.task import TaskSettings
+from daemon.web.auth import AuthSettings
+from daemon.web.connection import WebSettings
+
+PREFIX = "AGENTCMD_"
+NOT_SETTINGS = frozenset({"AGENTCMD_URL", "AGENTCMD_TOKEN"})
+"""Environment variables of the client side that share the prefix."""
+
+
+class SettingsError(BadRequest):
+    """A configuration that cannot be used; the sentence names the place and what is allowed."""
+
+
+class ServerSection(Section):
+    """Where the daemon listens, and whom it answers."""
+
+    host: Annotated[str, described("Address to bind; anything but loopback is said explicitly")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, described("TCP port; 0 picks a free one", ge=0, le=65535)] = 4100
+    uds: Annotated[str, described("Path of a Unix socket to bind instead of TCP")] = ""
+    state_dir: Annotated[
+        str, described("Where everything is kept; empty: $STATE_DIRECTORY or the XDG state dir")
+    ] = ""
+    hosts: Annotated[tuple[str, ...], described("Further names that a Host header may carry")] = ()
+    origins: Annotated[
+        tuple[str, ...], described("Web origins besides our own host, as in https://tools.example")
+    ] = ()
+    shutdown_timeout: Annotated[
+        Seconds, described("Seconds that a drain waits for tasks before it kills them")
+    ] = 10.0
+
+
+class SessionSection(Section):
+    """Agent sessions."""
+
+    idle_timeout: Annotated[
+        Seconds, described("Seconds that a kept session waits for the next message; 0: for ever")
+    ] = 0.0
+
+
+class LogSection(Section):
+    """The daemon's own log."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], described("Least level that is written")
+    ] = "info"
+    file_bytes: Annotated[Bytes, described("Size at which the log file is rotated")] = 10 << 20
+    files: Annotated[int, described("Rotated log files that are kept", ge=0)] = 3
+
+
+class AgentSection(Section):
+    """One agent: `[agents.NAME]`."""
+
+    path: Annotated[str, described("Its program; empty: looked up on PATH")] = ""
+    env: Annotated[dict[str, str], described("Variables that its processes get")] = msgspec.field(
+        default_factory=dict
+    )
+
+
+class Settings(Section):
+    """All of it."""
+
+    server: ServerSection = ServerSection()
+    auth: AuthSettings = AuthSettings()
+    web: WebSettings = WebSettings()
+    journal: JournalSettings = JournalSettings()
+    task: TaskSettings = TaskSettings()
+    session: SessionSection = SessionSection()
+    log: LogSection = LogSection()
+    agents: dict[str, AgentSection] = msgspec.field(default_factory=dict)
+
+    @property
+    def state_dir(self) -> Path:
+        """Give the state dir that the settings or the environment name."""
+        return Path(self.server.state_dir or default_state_dir(os.environ)).expanduser()
+
+
+def default_state_dir(environ: Mapping[str, str]) -> str:
+    """Find the state dir of this user, or of this unit."""
+    if unit := environ.get("STATE_DIRECTORY"):
+        return unit.split(":")[0]
+    base = environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return f"{base}/agentcmd"
+
+
+def config_files(environ: Mapping[str, str]) -> list[Path]:
+    """List where configuration is looked for, later ones override."""
+    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return [
+        Path("/etc/agentcmd/agentcmd.toml"),
+        Path(base).expanduser() / "agentcmd" / "agentcmd.toml",
+    ]
+
+
+def load(
+    *,
+    environ: Mapping[str, str],
+    config: Path | None = None,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """Read the settings: defaults < files < `--config` < environment < flags.
+
+    SettingsError names the file or variable, the key, and what is allowed.
+    """
+    merged: dict[str, Any] = {}
+    for path in config_files(environ):
+        if path.is_file():
+            _merge(merged, _from_file(path))
+    if config is not None:
+        _merge(merged, _from_file(config))
+    _merge(merged, _from_environment(environ))
+    for section, values in (flags or {}).items():
+        set_ = {key: value for key, value in values.items() if value is not None}
+        _merge(merged, {section: set_} if set_ else {})
+    return _checked(merged, "the settings")
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+    _checked(found, str(path))
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in sorted(environ.items()):
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
+            continue
+        path = name.removeprefix(PREFIX).lower().split("__")
+        if len(path) < 2:
+            raise SettingsError(
+                f"{name} is no setting: use {PREFIX}SECTION__KEY, as in {PREFIX}LOG__LEVEL"
+            )
+        if path[-2] == "env" and path[0] == "agents":
+            path[-1] = name.rsplit("__", 1)[1]  # variables keep their case
+        one: dict[str, Any] = {}
+        inner = one
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[path[-1]] = _parsed(text, path)
+        _checked(one, name)
+        _merge(found, one)
+    return found
+
+
+def _parsed(text: str, path: list[str]) -> Any:
+    """Read a variable's text by the type of its setting."""
+    kind: Any = Settings
+    for key in path:
+        hints = get_type_hints(kind) if isinstance(kind, type) else {}
+        kind = hints.get(key) or (get_args(kind)[1] if get_args(kind)[:1] == (str,) else None)
+        if kind is None:
+            return text
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    if get_args(kind)[1:] == (Ellipsis,):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    return text
+
+
+def _checked(values: dict[str, Any], source: str) -> Settings:
+    try:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_explain(error, source)) from None
+
+
+def _explain(error: msgspec.ValidationError, source: str) -> str:
+    """Name the key, and what is allowed there."""
+    text, _, place = str(error).partition(" - at `$")
+    place = place.rstrip("`").lstrip(".")
+    allowed = ""
+    if "unknown field" in text:
+        kind: Any = Settings
+        for key in filter(None, place.split(".")):
+            hints = get_type_hints(kind)
+            kind = hints.get(key) or kind
+            if get_args(kind)[:1] == (str,):
+                kind = get_args(kind)[1]
+        allowed = f" (known there: {', '.join(kind.__struct_fields__)})"
+    where = f" [{place}]" if place else ""
+    return f"{source}{where}: {text}{allowed}"
+
+
+def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,1 @@
+"""The outside: HTTP, WebSocket and Server-Sent Events over the core."""

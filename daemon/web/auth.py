@@ -1,0 +1,221 @@
+"""Who may come in: JWTs with scopes, and the Host and Origin of a request."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import secrets
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from daemon.core.channels import parse_channel
+from daemon.core.commands import Caller
+from daemon.core.errors import BadRequest, Forbidden, InvalidChannel, Unauthorized
+from daemon.core.section import Seconds, Section, described
+
+ACTIONS = ("read", "write", "admin")
+EVERYTHING = "read:* write:* admin:*"
+CREDENTIAL = "agentcmd-secret"
+"""Name of the systemd credential that holds the secret (LoadCredential=)."""
+
+SECRET_NAME = "jwt.secret"  # noqa: S105  # a file's name
+SECRET_BYTES = 32
+"""RFC 7518, section 3.2: a key for HS256 has at least the size of the hash."""
+
+SUBPROTOCOL = "agentcmd.v1"
+BEARER = "bearer."
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_TTL = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class AuthSettings(Section):
+    """How tokens are verified."""
+
+    algorithm: Annotated[
+        Literal["HS256", "HS384", "HS512"],
+        described("The one signature algorithm that is accepted"),
+    ] = "HS256"
+    secret_file: Annotated[
+        str, described("File with the secret; empty: a credential or jwt.secret in the state dir")
+    ] = ""
+    issuer: Annotated[str, described("`iss` that a token must carry; empty: any")] = ""
+    audience: Annotated[str, described("`aud` that a token must carry; empty: any")] = ""
+    timeout: Annotated[Seconds, described("Seconds that a new connection has to authenticate")] = (
+        10.0
+    )
+    warning: Annotated[
+        Seconds, described("Seconds before the expiry at which the client is warned")
+    ] = 60.0
+
+
+class Tokens:
+    """Makes and verifies tokens with one secret and one algorithm, pinned by configuration."""
+
+    def __init__(
+        self, secret: bytes, *, algorithm: str = "HS256", issuer: str = "", audience: str = ""
+    ) -> None:
+        """Hold the secret; it is never shown again."""
+        self._secret = secret
+        self._algorithm = algorithm
+        self._issuer = issuer
+        self._audience = audience
+
+    def mint(self, user: str, *, scope: str = EVERYTHING, ttl: float = 43_200.0) -> str:
+        """Make a token for `ttl` seconds; BadRequest when the scope does not parse."""
+        import jwt  # noqa: PLC0415  # 2 MB that an idle daemon does without
+
+        parse_scope(scope)
+        now = time.time()
+        claims: dict[str, Any] = {"sub": user, "scope": scope, "iat": now, "exp": now + ttl}
+        if self._issuer:
+            claims["iss"] = self._issuer
+        if self._audience:
+            claims["aud"] = self._audience
+        return jwt.encode(claims, self._secret, self._algorithm)
+
+    def verify(self, token: str) -> Caller:
+        """Read a token; Unauthorized, with what to do, when it is not good now."""
+        import jwt  # noqa: PLC0415
+
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret,
+                algorithms=[self._algorithm],
+                issuer=self._issuer or None,
+                audience=self._audience or None,
+                options={
+                    "require": ["exp"],
+                    "verify_aud": bool(self._audience),
+                    "verify_sub": False,
+                },
+            )
+        except jwt.ExpiredSignatureError:
+            raise Unauthorized("the token has expired: make one with 'agentcmd token'") from None
+        except jwt.InvalidTokenError as error:
+            raise Unauthorized(f"the token is not valid ({error})") from None
+        sub = claims.get("sub", claims.get("userId"))
+        if not isinstance(sub, str | int) or isinstance(sub, bool) or not str(sub):
+            raise Unauthorized("the token names no user: it needs a sub")
+        scope = claims.get("scope", "")
+        try:
+            grants = parse_scope(scope if isinstance(scope, str) else "?")
+        except BadRequest as error:
+            raise Unauthorized(error.message) from None
+        return Caller(str(sub), grants, float(claims["exp"]))
+
+
+def parse_scope(scope: str) -> tuple[tuple[str, str], ...]:
+    """Read `ACTION:CHANNEL_PATTERN ...`; BadRequest names the part that does not parse."""
+    grants = []
+    for part in scope.split():
+        action, _, pattern = part.partition(":")
+        if action not in ACTIONS:
+            raise BadRequest(
+                f"{part!r} is no grant: use ACTION:CHANNEL_PATTERN with read, write or admin, "
+                "as in read:session:*"
+            )
+        try:
+            grants.append((action, parse_channel(pattern)))
+        except InvalidChannel as error:
+            raise BadRequest(f"{part!r} is no grant: {error.message}") from None
+    return tuple(grants)
+
+
+def parse_ttl(text: str) -> float:
+    """Read a duration such as 90s, 30m, 12h or 7d; gives seconds."""
+    found = _TTL.fullmatch(text)
+    if found is None or float(found[1]) <= 0:
+        raise BadRequest(f"{text!r} is no duration: use a number with s, m, h or d, as in 12h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def load_secret(state_dir: Path, configured: str, environ: Mapping[str, str]) -> bytes:
+    """Read the secret: configured file, systemd credential, or the state dir's own, made once."""
+    if configured:
+        return _read_secret(Path(configured).expanduser())
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):
+        credential = Path(directory) / CREDENTIAL
+        if credential.is_file():
+            return _read_secret(credential)
+    own = state_dir / SECRET_NAME
+    made = state_dir / f".{SECRET_NAME}.{os.getpid()}"
+    if not own.exists():
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(made, flags, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(SECRET_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(made, own)  # whoever is first wins; never a half-written secret
+        made.unlink()
+    return _read_secret(own)
+
+
+def _read_secret(path: Path) -> bytes:
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise BadRequest(f"cannot read the secret {path}: {error.strerror}") from None
+    if len(secret) < SECRET_BYTES:
+        raise BadRequest(
+            f"the secret {path} is shorter than {SECRET_BYTES} bytes; "
+            "move it away to have a new one made (issued tokens end with it)"
+        )
+    return secret
+
+
+def token_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+    """Find the token of a request: header, WebSocket subprotocol, query; in this order."""
+    kind, _, token = headers.get("Authorization", "").partition(" ")
+    if kind.lower() == "bearer" and token:
+        return token.strip()
+    offered = [part.strip() for part in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    for part in offered:
+        if part.startswith(BEARER):
+            return part.removeprefix(BEARER)
+    return query.get("token")
+
+
+class Doorkeeper:
+    """Refuses requests that come from another web site or under another name (DNS rebinding)."""
+
+    def __init__(self, *, bound: str, hosts: Collection[str], origins: Collection[str]) -> None:
+        """Know the names under which the daemon may be called."""
+        self._hosts = _LOOPBACK_NAMES | {bound.lower(), f"[{bound.lower()}]"} | set(hosts)
+        self._origins = {origin.rstrip("/").lower() for origin in origins}
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Raise Forbidden for a Host or an Origin that is not ours."""
+        host = headers.get("Host", "")
+        if _name_of(host) not in self._hosts and not _is_loopback(_name_of(host)):
+            raise Forbidden(
+                f"the host {host[:80]!r} is not served here; add it to [server] hosts to allow it"
+            )
+        origin = headers.get("Origin")
+        if origin is None or origin.rstrip("/").lower() in self._origins:
+            return
+        if urlsplit(origin).netloc.lower() != host.lower():
+            raise Forbidden(
+                f"the origin {origin[:80]!r} is not allowed; add it to [server] origins to allow it"
+            )
+
+
+def _name_of(host: str) -> str:
+    """Cut the port off a Host header."""
+    if host.startswith("["):
+        return host.partition("]")[0].lower() + "]"
+    return host.partition(":")[0].lower()
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

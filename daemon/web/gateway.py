@@ -1,0 +1,459 @@
+"""The /ws endpoint: takes clients in, carries out what they say, and watches over them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import msgspec
+import structlog
+from aiohttp import WSMessage, WSMsgType, web
+
+from daemon import __version__
+from daemon.core import frames
+from daemon.core.channels import is_pattern, parse_channel
+from daemon.core.commands import Caller, Dispatcher
+from daemon.core.errors import (
+    AgentcmdError,
+    BadMessage,
+    BadRequest,
+    NotFound,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
+from daemon.core.fanout import Fanout
+from daemon.core.journal import Journal
+from daemon.core.supervisor import Supervisor
+from daemon.web import connection as close_codes
+from daemon.web.auth import SUBPROTOCOL, AuthSettings, Tokens, token_of
+from daemon.web.connection import STRIKES, Connection, WebSettings
+from daemon.web.errors import as_agentcmd_error
+from daemon.web.messages import (
+    Authenticate,
+    Authenticated,
+    Connected,
+    Draining,
+    Refused,
+    Request,
+    Subscribe,
+    SubscriptionError,
+    SubscriptionSuccess,
+    TokenExpiring,
+    Unsubscribed,
+    parse,
+)
+
+log = structlog.get_logger(__name__)
+
+SWEEP = 0.5
+"""Seconds between two looks at all connections."""
+
+LINGER = 1.0
+"""Seconds in which what a client still sends is read after 1009, so that no reset hides it."""
+
+OPENING_MESSAGES = ("auth",)
+
+
+class Gateway:
+    """All WebSocket clients."""
+
+    def __init__(
+        self,
+        *,
+        web_settings: WebSettings,
+        auth_settings: AuthSettings,
+        tokens: Tokens,
+        journal: Journal,
+        fanout: Fanout,
+        dispatcher: Dispatcher,
+        supervisor: Supervisor,
+    ) -> None:
+        """Serve with these; `run` watches over the connections."""
+        self._web = web_settings
+        self._auth = auth_settings
+        self._tokens = tokens
+        self._journal = journal
+        self._fanout = fanout
+        self._dispatcher = dispatcher
+        self._supervisor = supervisor
+        self.connections: set[Connection] = set()
+        self.slow_closes = 0
+        self._draining = False
+        self._inline: dict[str, Callable[[Connection, Caller, Request], None]] = {
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "ping": self._ping,
+            "auth": self._renew,
+        }
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        """Serve one client from its handshake to its end."""
+        ws = web.WebSocketResponse(
+            timeout=close_codes.CLOSE_TIMEOUT,
+            heartbeat=None,
+            autoping=False,
+            compress=False,
+            max_msg_size=self._web.max_message_bytes + 1,
+            writer_limit=0,
+            protocols=(SUBPROTOCOL,),
+        )
+        await ws.prepare(request)
+        transport = request.transport
+        if transport is None:
+            return ws
+        peer = Connection(
+            ws,
+            transport,
+            buffer_bytes=self._web.buffer_bytes,
+            rate=self._web.messages_per_second,
+        )
+        with structlog.contextvars.bound_contextvars(connection=peer.id):
+            if len(self.connections) >= self._web.max_connections or self._draining:
+                peer.refuse(RateLimited("too many connections; try again later"))
+                await peer.close(close_codes.TOO_MANY, "too many connections")
+                return ws
+            self.connections.add(peer)
+            try:
+                await self._serve(ws, peer, token_of(request.headers, request.query))
+            finally:
+                self.connections.discard(peer)
+                self._fanout.leave(peer)
+                if not ws.closed:
+                    transport.abort()
+                self._log_end(ws, peer)
+        return ws
+
+    async def run(self) -> None:
+        """Watch over the connections until cancelled: pings, silence, stalls."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            self._sweep(time.monotonic())
+
+    async def drain(self) -> None:
+        """Tell every client to come back later, then close with 1012."""
+        self._draining = True
+        for peer in self.connections:
+            spread = random.randrange(self._web.reconnect_ms + 1)  # noqa: S311  # not a secret
+            peer.send(Draining(reconnect_ms=spread))
+
+    async def close(self) -> None:
+        """Close every connection with 1012; those that do not take it are cut."""
+        self._draining = True
+        closing = [peer.close(close_codes.RESTART, "restart") for peer in self.connections]
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    # One client
+
+    async def _serve(self, ws: web.WebSocketResponse, peer: Connection, token: str | None) -> None:
+        try:
+            caller = await self._first(ws, token)
+        except AgentcmdError as error:
+            peer.refuse(error)
+            await peer.close(close_codes.UNAUTHORIZED, error.code)
+            return
+        if caller is None:
+            return
+        peer.caller = caller
+        peer.send(
+            Connected(
+                user_id=caller.sub,
+                connection_id=peer.id,
+                server_version=__version__,
+                heartbeat=self._web.heartbeat,
+            )
+        )
+        if token is None:
+            peer.send(Authenticated(user_id=caller.sub, expires_at=caller.expires_at))
+        log.info("connection.opened", user=caller.sub)
+        expiry = Expiry(peer, self._auth.warning, self._supervisor)
+        expiry.arm(caller)
+        peer.on_renewal = expiry.arm
+        try:
+            while peer.code is None:
+                message = await ws.receive()
+                peer.heard_at = time.monotonic()
+                if not await self._heed(ws, peer, message):
+                    return
+                if not peer.has_room() and not await peer.room():
+                    return  # one who does not read is not read either
+        finally:
+            expiry.disarm()
+
+    async def _first(self, ws: web.WebSocketResponse, token: str | None) -> Caller | None:
+        """Find out who it is, from the handshake or from the first message."""
+        if token is not None:
+            return self._tokens.verify(token)
+        try:
+            async with asyncio.timeout(self._auth.timeout):
+                message = await ws.receive()
+                while message.type in (WSMsgType.PING, WSMsgType.PONG):
+                    message = await ws.receive()
+        except TimeoutError:
+            raise Unauthorized("no token came; send it as the first message, type auth") from None
+        if message.type is not WSMsgType.TEXT:
+            if message.type is WSMsgType.BINARY:
+                raise Unauthorized("the first message must be auth, as JSON")
+            return None
+        try:
+            first = parse(message.data)
+            if first.type not in OPENING_MESSAGES:
+                raise Unauthorized("the first message must be auth, with a token")
+            return self._tokens.verify(first.decode(Authenticate).token)
+        except (Refused, BadMessage, BadRequest):
+            raise Unauthorized(
+                'the first message must be {"type":"auth","data":{"token":...}}'
+            ) from None
+
+    async def _heed(self, ws: web.WebSocketResponse, peer: Connection, message: WSMessage) -> bool:
+        """Take one frame; False at the end of the connection."""
+        match message.type:
+            case WSMsgType.TEXT:
+                peer.received += len(message.data)
+                await self._take(peer, message.data)
+            case WSMsgType.BINARY:
+                await self._strike(peer, BadMessage("binary messages are not known here"))
+            case WSMsgType.PING:
+                peer.pong(message.data)
+            case WSMsgType.PONG:
+                pass
+            case WSMsgType.ERROR:
+                peer.code = peer.code or ws.close_code
+                await self._linger(ws)
+                return False
+            case _:
+                return False
+        return True
+
+    async def _take(self, peer: Connection, text: str) -> None:
+        over = peer.over_rate()
+        try:
+            request = parse(text)
+        except BadMessage as error:
+            await self._strike(peer, error)
+            return
+        except Refused as refused:
+            peer.refuse(refused.error, id_=refused.id)
+            return
+        if over:
+            limit = self._web.messages_per_second
+            refusal = RateLimited(f"more than {limit} messages a second; slow down")
+            peer.refuse(refusal, channel=request.answer_channel, id_=request.id)
+            if peer.flooding:
+                await peer.close(close_codes.RATE_LIMIT, "rate limit")
+            return
+        try:
+            self._carry_out(peer, request)
+        except Exception as error:  # noqa: BLE001  # the border: a failure becomes an answer
+            self._refuse(peer, request, error)
+
+    def _carry_out(self, peer: Connection, request: Request) -> None:
+        caller = cast(Caller, peer.caller)
+        inline = self._inline.get(request.type)
+        if inline is not None:
+            inline(peer, caller, request)
+            return
+        if peer.commands >= self._web.max_commands:
+            raise RateLimited(f"{peer.commands} commands are under way; wait for an answer")
+        answered = self._dispatcher.call(request.type, request.data, caller)
+        if isinstance(answered, msgspec.Struct):
+            self._answer(peer, request, answered)
+            return
+        peer.commands += 1
+        self._supervisor.start(self._later(peer, request, answered), name=f"command:{request.type}")
+
+    async def _later(
+        self, peer: Connection, request: Request, answered: Awaitable[msgspec.Struct]
+    ) -> None:
+        try:
+            self._answer(peer, request, await answered)
+        except asyncio.CancelledError:
+            self._refuse(peer, request, Unavailable("the daemon stops"))
+            raise
+        except Exception as error:  # noqa: BLE001  # the border of a command
+            self._refuse(peer, request, error)
+        finally:
+            peer.commands -= 1
+
+    @staticmethod
+    def _answer(peer: Connection, request: Request, data: msgspec.Struct) -> None:
+        encoded = frames.encode(data)
+        peer.answer(f"{request.type}.ok", encoded, channel=request.answer_channel, id_=request.id)
+
+    @staticmethod
+    def _refuse(peer: Connection, request: Request, error: Exception) -> None:
+        refusal = as_agentcmd_error(error, where=request.type)
+        peer.refuse(refusal, channel=request.answer_channel, id_=request.id)
+
+    @staticmethod
+    async def _strike(peer: Connection, error: BadMessage) -> None:
+        peer.strikes += 1
+        if peer.strikes < STRIKES:
+            peer.refuse(error)
+        else:
+            await peer.close(close_codes.BAD_MESSAGE, error.message)
+
+    @staticmethod
+    async def _linger(ws: web.WebSocketResponse) -> None:
+        """Read what a refused message still brings: a reset would swallow our close frame."""
+        transport_socket = ws.get_extra_info("socket")
+        if transport_socket is None:
+            return
+        try:
+            own = transport_socket.dup()  # outlives the transport, which is closing
+        except OSError:
+            return
+        with own:
+            own.setblocking(False)
+            loop = asyncio.get_running_loop()
+            try:
+                async with asyncio.timeout(LINGER):
+                    await asyncio.sleep(0)
+                    own.shutdown(socket.SHUT_WR)
+                    while await loop.sock_recv(own, 1 << 18):
+                        pass
+            except (TimeoutError, OSError):
+                pass
+
+    # What a connection itself answers
+
+    def _subscribe(self, peer: Connection, caller: Caller, request: Request) -> None:
+        data, names = self._addressed(request)
+        for name in names:
+            try:
+                answer = self._subscribe_one(peer, caller, name, data)
+            except AgentcmdError as error:
+                refusal = SubscriptionError(channel=name, code=error.code, message=error.message)
+                peer.send(refusal, channel=name, id_=request.id)
+            else:
+                peer.send(answer, channel=name, id_=request.id)
+
+    def _subscribe_one(
+        self, peer: Connection, caller: Caller, name: str, data: Subscribe
+    ) -> SubscriptionSuccess:
+        parse_channel(name)
+        caller.require("read", name)
+        if data.since is not None and data.since < 0:
+            raise BadRequest("since is an offset: 0 for all that is kept, or the last one seen")
+        where = None if is_pattern(name) else self._journal.get(name)
+        known = name in peer.patterns or where in peer.channels
+        if not known and len(peer.channels) + len(peer.patterns) >= self._web.max_subscriptions:
+            raise RateLimited(
+                f"a connection has {self._web.max_subscriptions} subscriptions at most"
+            )
+        if is_pattern(name):
+            self._fanout.follow_pattern(peer, name)
+            return SubscriptionSuccess(
+                channel=name, epoch="", offset=0, oldest=0, recovered=data.since is None
+            )
+        if where is None:
+            raise NotFound(f"there is no channel {name}")
+        told = self._fanout.subscribe(peer, where, since=data.since, epoch=data.epoch)
+        return SubscriptionSuccess(
+            channel=told.channel,
+            epoch=told.epoch,
+            offset=told.offset,
+            oldest=told.oldest,
+            recovered=told.recovered,
+        )
+
+    def _unsubscribe(self, peer: Connection, _: Caller, request: Request) -> None:
+        for name in self._addressed(request)[1]:
+            self._drop(peer, name)
+            peer.send(Unsubscribed(channel=name), channel=name, id_=request.id)
+
+    def _drop(self, peer: Connection, name: str) -> None:
+        if is_pattern(name):
+            self._fanout.unfollow_pattern(peer, name)
+        elif (where := self._journal.get(name)) is not None:
+            self._fanout.unsubscribe(peer, where)
+
+    @staticmethod
+    def _addressed(request: Request) -> tuple[Subscribe, list[str]]:
+        data: Subscribe = request.decode(Subscribe)
+        names = data.channels if data.channels is not None else [request.channel or ""]
+        if names == [""]:
+            raise BadRequest(f"{request.type} needs a channel, or data.channels")
+        return data, names
+
+    @staticmethod
+    def _ping(peer: Connection, _: Caller, request: Request) -> None:
+        peer.answer("global.pong", request.data, channel=request.answer_channel, id_=request.id)
+
+    def _renew(self, peer: Connection, caller: Caller, request: Request) -> None:
+        fresh = self._tokens.verify(request.decode(Authenticate).token)
+        if fresh.sub != caller.sub:
+            raise Unauthorized("the fresh token is another user's; open a connection of its own")
+        peer.caller = fresh
+        peer.on_renewal(fresh)
+        answer = Authenticated(user_id=fresh.sub, expires_at=fresh.expires_at)
+        peer.send(answer, channel=request.answer_channel, id_=request.id)
+        for name in [*(where.name for where in peer.channels), *peer.patterns]:
+            if not fresh.may("read", name):
+                self._drop(peer, name)
+                why = "the fresh token does not reach this channel"
+                peer.send(
+                    SubscriptionError(channel=name, code="forbidden", message=why), channel=name
+                )
+
+    # All clients
+
+    def _sweep(self, now: float) -> None:
+        for peer in list(self.connections):
+            if peer.stalled(now, self._web.stall_timeout):
+                self.slow_closes += 1
+                peer.cut(close_codes.NO_PROGRESS, "nothing was taken")
+            elif now - peer.heard_at > self._web.peer_timeout:
+                peer.cut(close_codes.NORMAL, "silent")
+            elif now - max(peer.heard_at, peer.pinged_at) > self._web.heartbeat:
+                peer.pinged_at = now
+                peer.ping()
+
+    @staticmethod
+    def _log_end(ws: web.WebSocketResponse, peer: Connection) -> None:
+        log.info(
+            "connection.closed",
+            user=peer.caller.sub if peer.caller else None,
+            code=peer.code or ws.close_code,
+            sent=peer.written,
+            received=peer.received,
+            seconds=round(time.monotonic() - peer.opened, 3),
+        )
+
+
+class Expiry:
+    """Warns a connection before its token expires, and ends it when it has."""
+
+    def __init__(self, peer: Connection, warning: float, supervisor: Supervisor) -> None:
+        """Watch one connection."""
+        self._peer = peer
+        self._warning = warning
+        self._supervisor = supervisor
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def arm(self, caller: Caller) -> None:
+        """Set the timers anew, for this token."""
+        self.disarm()
+        loop = asyncio.get_running_loop()
+        left = caller.expires_at - time.time()
+        self._timers = [
+            loop.call_later(max(0.0, left - self._warning), self._warn, caller.expires_at),
+            loop.call_later(max(0.0, left), self._end),
+        ]
+
+    def disarm(self) -> None:
+        """Stop watching."""
+        for timer in self._timers:
+            timer.cancel()
+
+    def _warn(self, expires_at: float) -> None:
+        self._peer.send(TokenExpiring(expires_at=expires_at))
+
+    def _end(self) -> None:
+        self._peer.refuse(Unauthorized("the token has expired; connect with a fresh one"))
+        closing = self._peer.close(close_codes.UNAUTHORIZED, "unauthorized")
+        self._supervisor.start(closing, name="connection.expired")

@@ -1,0 +1,279 @@
+"""HTTP: every command as a resource, history, events, health and metrics."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from daemon.core import frames
+from daemon.core.channels import is_id, is_pattern, parse_channel
+from daemon.core.commands import Caller, Dispatcher
+from daemon.core.errors import AgentcmdError, BadRequest, NotFound, TooLarge, Unauthorized
+from daemon.core.journal import ChannelLog, Journal
+from daemon.core.registry import Registry
+from daemon.web.auth import Doorkeeper, Tokens, token_of
+from daemon.web.errors import as_agentcmd_error
+from daemon.web.metrics import Metric, exposition
+from daemon.web.sse import EventStreams
+
+log = structlog.get_logger(__name__)
+
+HISTORY_LIMIT = 1000
+HISTORY_BYTES = 1 << 20
+"""Most events, and about the most bytes, of one page of history."""
+
+CREATING = ("create", "add")
+"""Commands that make a resource: POST on the collection, answered with 201 and Location."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Health(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer of /health; `status` is ok, starting, draining or degraded."""
+
+    status: str
+    version: str
+    pid: int
+    uptime: float
+    started_at: float
+    tasks: int
+    queued: int
+    connections: int
+    journal: str
+
+
+class Rest:
+    """The HTTP side of the daemon."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        tokens: Tokens,
+        doorkeeper: Doorkeeper,
+        streams: EventStreams,
+        health: Callable[[], Health],
+        metrics: Callable[[], Iterable[Metric]],
+    ) -> None:
+        """Serve these; the routes come with `add_routes`."""
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._tokens = tokens
+        self._doorkeeper = doorkeeper
+        self._streams = streams
+        self._health = health
+        self._metrics = metrics
+        self._commands = registry.commands
+        self._domains = {name.split(".")[0] for name in registry.commands}
+
+    def add_routes(self, app: web.Application) -> None:
+        """Put the routes and the border that turns failures into answers."""
+        app.middlewares.append(self.border)
+        app.router.add_get("/health", self._get_health)
+        app.router.add_get("/metrics", self._get_metrics)
+        app.router.add_get("/api/events", self._get_events)
+        app.router.add_get("/api/channels/{channel}/history", self._get_history)
+        app.router.add_get("/api/channels/{channel}/events/{offset}", self._get_whole)
+        app.router.add_get("/api/{resource}", self._get_list)
+        app.router.add_get("/api/{resource}/{id}", self._get_one)
+        app.router.add_get("/api/{resource}/{id}/{command}", self._get_part)
+        app.router.add_post("/api/{resource}", self._create)
+        app.router.add_post("/api/{resource}/{command}", self._post)
+        app.router.add_post("/api/{resource}/{id}/{command}", self._post)
+
+    @web.middleware
+    async def border(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse strangers, and answer every failure as JSON with its code."""
+        try:
+            self._doorkeeper.check(request.headers)
+            return await handler(request)
+        except web.HTTPRequestEntityTooLarge:
+            return _refusal(TooLarge("the body is over the limit of [web] max_message_bytes"))
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return _refusal(_of_http(error, request), error.status, error.headers.get("Allow"))
+        except Exception as error:  # noqa: BLE001  # the border of a request
+            return _refusal(as_agentcmd_error(error, where=f"{request.method} {request.path}"))
+
+    # Open doors
+
+    async def _get_health(self, _: web.Request) -> web.Response:
+        health = self._health()
+        return _json(health, status=503 if health.status in ("starting", "draining") else 200)
+
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        if not _from_here(request):
+            self._caller(request).require("admin", "global")
+        return web.Response(text=exposition(self._metrics()), content_type="text/plain")
+
+    # Channels
+
+    async def _get_events(self, request: web.Request) -> web.StreamResponse:
+        return await self._streams.handle(request, self._caller(request))
+
+    async def _get_history(self, request: web.Request) -> web.Response:
+        where = self._channel(request)
+        since = _number(request, "since", 0)
+        limit = min(_number(request, "limit", HISTORY_LIMIT), HISTORY_LIMIT)
+        after = max(since, where.oldest - 1)
+        framed: list[bytes] = []
+        if after < where.flushed:
+            framed = await self._journal.page(where, after, HISTORY_BYTES)
+        framed = framed[: min(limit, max(0, where.flushed - after))]
+        events = b",".join(frames.payload(each) for each in framed)
+        head = {
+            "channel": where.name,
+            "epoch": where.epoch,
+            "oldest": where.oldest,
+            "offset": where.flushed,
+            "next": after + len(framed),
+        }
+        body = b'%b,"events":[%b]}' % (frames.encode(head)[:-1], events)
+        return web.Response(body=body, content_type="application/json")
+
+    async def _get_whole(self, request: web.Request) -> web.Response:
+        where = self._channel(request)
+        text = request.match_info["offset"]
+        offset = int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else 0
+        if not where.oldest <= offset <= where.flushed:
+            raise NotFound(f"{where.name} keeps the offsets {where.oldest} to {where.flushed}")
+        body = await self._journal.whole(where, offset)
+        if body is None:
+            page = await self._journal.page(where, offset - 1, 1)
+            body = frames.payload(page[0]) if page else b""
+        if not body:
+            raise NotFound(f"{where.name} no longer keeps the offset {offset}")
+        return web.Response(body=body, content_type="application/json")
+
+    def _channel(self, request: web.Request) -> ChannelLog:
+        name = parse_channel(request.match_info["channel"])
+        self._caller(request).require("read", name)
+        where = None if is_pattern(name) else self._journal.get(name)
+        if where is None:
+            raise NotFound(f"there is no channel {name}")
+        return where
+
+    # Commands
+
+    async def _get_list(self, request: web.Request) -> web.Response:
+        return await self._run(request, "list", dict(request.query), reading=True)
+
+    async def _get_one(self, request: web.Request) -> web.Response:
+        return await self._run(request, "get", dict(request.query), reading=True)
+
+    async def _get_part(self, request: web.Request) -> web.Response:
+        command = request.match_info["command"]
+        return await self._run(request, command, dict(request.query), reading=True)
+
+    async def _create(self, request: web.Request) -> web.Response:
+        domain = self._domain(request)
+        verb = next((verb for verb in CREATING if f"{domain}.{verb}" in self._commands), "create")
+        return await self._run(request, verb, await _body(request))
+
+    async def _post(self, request: web.Request) -> web.Response:
+        return await self._run(request, request.match_info["command"], await _body(request))
+
+    async def _run(
+        self, request: web.Request, verb: str, data: dict[str, Any], *, reading: bool = False
+    ) -> web.Response:
+        caller = self._caller(request)
+        domain = self._domain(request)
+        name = f"{domain}.{verb}"
+        if reading and (
+            name not in self._commands or self._commands[name].__command__.action != "read"
+        ):
+            raise NotFound(f"there is no {request.path} to read; commands are POSTed")
+        data.pop("token", None)
+        if "id" in request.match_info:
+            id_ = request.match_info["id"]
+            if not is_id(id_):
+                raise NotFound(f"there is no {domain} {id_[:80]!r}")
+            data[f"{domain}Id"] = id_
+        if request.method == "POST":
+            answered = self._dispatcher.call(name, frames.encode(data), caller)
+        else:
+            answered = self._dispatcher.call_with(name, data, caller)
+        answer = answered if isinstance(answered, msgspec.Struct) else await answered
+        if verb not in CREATING:
+            return _json(answer)
+        id_ = getattr(answer, f"{domain}_id", "")
+        return _json(answer, status=201, headers={"Location": f"{request.path}/{id_}"})
+
+    def _domain(self, request: web.Request) -> str:
+        resource = request.match_info["resource"]
+        domain = resource if resource in self._domains else resource.removesuffix("s")
+        if domain not in self._domains:
+            known = ", ".join(sorted(f"/api/{name}s" for name in self._domains))
+            raise NotFound(f"there is no /api/{resource[:80]}; there is: {known}")
+        return domain
+
+    def _caller(self, request: web.Request) -> Caller:
+        token = token_of(request.headers, request.query)
+        if token is None:
+            raise Unauthorized("a token is needed: send 'Authorization: Bearer $(agentcmd token)'")
+        return self._tokens.verify(token)
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    """Read a JSON object; an empty body is an empty one."""
+    raw = await request.read()
+    if not raw.strip():
+        return {}
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not a JSON object: {error}") from None
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise BadRequest(f"{name} is a whole number from 0")
+    return int(text)
+
+
+def _json(
+    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        body=frames.encode(value), status=status, headers=headers, content_type="application/json"
+    )
+
+
+def _refusal(
+    error: AgentcmdError, status: int | None = None, allow: str | None = None
+) -> web.Response:
+    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.details:
+        told["details"] = error.details
+    headers = {"Allow": allow} if allow else {}
+    if error.code == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    return _json({"error": told}, status=status or error.status, headers=headers)
+
+
+def _of_http(error: web.HTTPException, request: web.Request) -> AgentcmdError:
+    """Say in our words what the framework refused."""
+    if error.status == 404:
+        return NotFound(f"there is no {request.path[:200]}; the API is under /api")
+    return BadRequest(f"{request.method} {request.path[:200]}: {error.reason}")
+
+
+def _from_here(request: web.Request) -> bool:
+    """Tell whether a request comes over a Unix socket or from a loopback address."""
+    if not request.remote:
+        return True
+    try:
+        return ipaddress.ip_address(request.remote).is_loopback
+    except ValueError:
+        return False

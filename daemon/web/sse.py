@@ -1,0 +1,209 @@
+"""Server-Sent Events: the same cursors as /ws, for clients that only read."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import structlog
+from aiohttp import web
+
+from daemon.core import frames
+from daemon.core.channels import is_pattern, parse_channel
+from daemon.core.commands import Caller
+from daemon.core.errors import BadRequest, NotFound, RateLimited
+from daemon.core.fanout import Batch, Fanout, Subscriber
+from daemon.core.journal import ChannelLog, Journal
+from daemon.web.connection import WebSettings
+from daemon.web.messages import SubscriptionSuccess
+
+log = structlog.get_logger(__name__)
+
+KEEP_ALIVE = 15.0
+"""Seconds without an event after which a comment keeps proxies from closing the stream."""
+
+WRITE_BYTES = 16 << 10
+"""Bytes of one write: each has the whole stall timeout, so a slow reader is not taken for dead."""
+
+_PLACE = re.compile(r"([^=,]+)=([0-9a-f]{1,32}):(\d{1,18})")
+
+
+class EventStream(Subscriber):
+    """One reader; what it takes waits here, bounded, for its response."""
+
+    def __init__(self, limit: int) -> None:
+        """Let about `limit` bytes wait."""
+        super().__init__()
+        self.filled = asyncio.Event()
+        self.gone = False
+        self._limit = limit
+        self._size = 0
+        self._waiting: list[bytes] = []
+        self._room = asyncio.Event()
+        self._places: dict[ChannelLog, int] = {}
+
+    def follow(self, where: ChannelLog, offset: int) -> None:
+        """Have the stream's ids carry this channel's place."""
+        self._places[where] = offset
+
+    def has_room(self) -> bool:
+        """Tell whether more may wait."""
+        return self._size < self._limit and not self.gone
+
+    def take(self, batch: Batch) -> None:
+        """Format each event, with an id that resumes all channels after it."""
+        for number, framed in enumerate(batch.frames, batch.first):
+            identified = b""
+            if batch.log in self._places:
+                self._places[batch.log] = number
+                identified = b"id: %b\n" % self.cursor().encode()
+            self._put(b"%bdata: %b\n\n" % (identified, frames.payload(framed)))
+
+    def push(self) -> None:
+        """Wake the writer."""
+        self.filled.set()
+
+    async def room(self) -> bool:
+        """Wait until what waited has been written; False when the reader is gone."""
+        while not self.has_room() and not self.gone:
+            self._room.clear()
+            await self._room.wait()
+        await asyncio.sleep(0)
+        return not self.gone
+
+    def overtaken(self, where: ChannelLog) -> None:
+        """End the stream; when it resumes, it is told that something was missed."""
+        log.info("stream.overtaken", channel=where.name)
+        self.end()
+
+    def end(self) -> None:
+        """Let go of everything."""
+        self.gone = True
+        self.filled.set()
+        self._room.set()
+
+    def say(self, data: bytes) -> None:
+        """Send one message that is no event of a channel."""
+        self._put(b"data: %b\n\n" % data)
+        self.push()
+
+    def take_all(self) -> bytes:
+        """Hand over what waits."""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        self.filled.clear()
+        self._room.set()
+        return b"".join(waiting)
+
+    def cursor(self) -> str:
+        """Give the place on all channels, as `Last-Event-ID` brings it back."""
+        return ",".join(f"{w.name}={w.epoch}:{offset}" for w, offset in self._places.items())
+
+    def _put(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._size += len(data)
+
+
+class EventStreams:
+    """The endpoint `/api/events`."""
+
+    def __init__(self, journal: Journal, fanout: Fanout, settings: WebSettings) -> None:
+        """Serve from the same journal and fan-out as /ws."""
+        self._journal = journal
+        self._fanout = fanout
+        self._settings = settings
+        self.open: set[EventStream] = set()
+
+    async def handle(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        """Stream the channels asked for until the reader leaves or the daemon stops."""
+        names = request.query.getall("channel", [])
+        if not names:
+            raise BadRequest("name a channel, as in /api/events?channel=session:123")
+        if len(names) > self._settings.max_subscriptions:
+            raise RateLimited(f"a stream has {self._settings.max_subscriptions} channels at most")
+        if len(self.open) >= self._settings.max_connections:
+            raise RateLimited("too many connections; try again later")
+        for name in names:
+            caller.require("read", parse_channel(name))
+        logs = {name: self._log(name) for name in names if not is_pattern(name)}
+        since = _since(request.query.get("since"))
+        resume = _places(request.headers.get("Last-Event-ID", ""))
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
+            }
+        )
+        await response.prepare(request)
+        stream = EventStream(self._settings.buffer_bytes)
+        self.open.add(stream)
+        try:
+            for name in names:
+                if (where := logs.get(name)) is None:
+                    self._fanout.follow_pattern(stream, name)
+                else:
+                    epoch, offset = resume.get(name, (None, since))
+                    self._follow(stream, where, offset, epoch)
+            await self._write(response, stream)
+        except (ConnectionError, TimeoutError):
+            pass  # the reader left, or takes nothing; it resumes by Last-Event-ID
+        finally:
+            stream.end()
+            self.open.discard(stream)
+            self._fanout.leave(stream)
+        return response
+
+    def close(self) -> None:
+        """End every stream; readers come back by themselves."""
+        for stream in self.open:
+            stream.end()
+
+    def _log(self, name: str) -> ChannelLog:
+        where = self._journal.get(name)
+        if where is None:
+            raise NotFound(f"there is no channel {name}")
+        return where
+
+    def _follow(
+        self, stream: EventStream, where: ChannelLog, since: int | None, epoch: str | None
+    ) -> None:
+        told = self._fanout.subscribe(stream, where, since=since, epoch=epoch)
+        stream.follow(where, stream.channels[where])
+        if not told.recovered:
+            success = SubscriptionSuccess(
+                channel=told.channel,
+                epoch=told.epoch,
+                offset=told.offset,
+                oldest=told.oldest,
+                recovered=False,
+            )
+            name = success.__event__.name
+            stream.say(frames.answer(name, frames.encode(success), channel=told.channel))
+
+    async def _write(self, response: web.StreamResponse, stream: EventStream) -> None:
+        await response.write(b"retry: 1000\n\n")
+        while not stream.gone:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE):
+                    await stream.filled.wait()
+            except TimeoutError:
+                await response.write(b": still here\n\n")
+                continue
+            data = stream.take_all()
+            for start in range(0, len(data), WRITE_BYTES):
+                async with asyncio.timeout(self._settings.stall_timeout):
+                    await response.write(data[start : start + WRITE_BYTES])
+
+
+def _since(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise BadRequest("since is an offset: 0 for all that is kept, or the last one seen")
+    return int(text)
+
+
+def _places(text: str) -> dict[str, tuple[str | None, int | None]]:
+    """Read a `Last-Event-ID`; what is not ours is ignored, as the field may be anything."""
+    found = (_PLACE.fullmatch(part) for part in text.split(","))
+    return {place[1]: (place[2], int(place[3])) for place in found if place is not None}

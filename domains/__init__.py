@@ -1,0 +1,8 @@
+"""The domains: each is a folder that declares its events and commands, and a service."""
+
+from __future__ import annotations
+
+from domains import project, session, system, task
+
+DOMAINS = (project, session, task, system)
+"""In the order in which they open; a domain may need those before it."""

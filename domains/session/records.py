@@ -1,0 +1,74 @@
+"""Sessions on disk: one row each, written in the same commit as the events that tell of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from daemon.core.journal import Journal
+from domains.session.commands import ListSessions, Session
+
+SCHEMA = (
+    """
+    CREATE TABLE session (
+        id TEXT PRIMARY KEY, project TEXT NOT NULL, agent TEXT NOT NULL, state TEXT NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX session_unended ON session (state) WHERE state != 'ended'
+    """,
+)
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Session).decode
+
+
+class SessionRecords:
+    """Reads and writes the rows; ids sort by creation, so that a list needs no other order."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Write through the journal, read from its store."""
+        self._journal = journal
+
+    def save(self, session: Session) -> None:
+        """Write one row, new or changed."""
+        self._journal.execute(
+            "INSERT OR REPLACE INTO session VALUES (:id, :project, :agent, :state, :body)",
+            id=session.id,
+            project=session.project_id,
+            agent=session.agent,
+            state=session.state,
+            body=_encode(session),
+        )
+
+    async def get(self, id_: str) -> Session | None:
+        """Read one row."""
+        rows = await self._read("SELECT body FROM session WHERE id = ?", (id_,))
+        return rows[0] if rows else None
+
+    async def unended(self) -> list[Session]:
+        """Read what was under way when the daemon last died."""
+        return await self._read("SELECT body FROM session WHERE state != 'ended' ORDER BY id", ())
+
+    async def page(self, wanted: ListSessions, before: str, limit: int) -> list[Session]:
+        """Read up to `limit` rows older than an id, newest first."""
+        where, values = ["id < ?"], [before]
+        for column, value in (
+            ("project", wanted.project_id),
+            ("state", wanted.state),
+            ("agent", wanted.agent),
+        ):
+            if value is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
+        query = f"SELECT body FROM session WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"  # noqa: S608  # our own column names
+        return await self._read(query, (*values, limit))
+
+    async def _read(self, query: str, values: Sequence[object]) -> list[Session]:
+        await self._journal.flushed()  # a list shows what its reader has just done
+
+        def rows(db: sqlite3.Connection) -> list[Session]:
+            return [_decode(body) for (body,) in db.execute(query, tuple(values))]
+
+        return await self._journal.store.read(rows)

@@ -1,0 +1,11 @@
+"""The daemon itself, as something that can be asked to stop."""
+
+from __future__ import annotations
+
+from domains.system import commands
+from domains.system.service import open_service
+
+__all__ = ["DURABLE", "SCHEMA", "commands", "open_service"]
+
+DURABLE = False
+SCHEMA: tuple[str, ...] = ()

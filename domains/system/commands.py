@@ -1,0 +1,16 @@
+"""What can be asked of the daemon itself."""
+
+from __future__ import annotations
+
+from daemon.core.events import Answer, Command, command
+
+
+class Stopping(Answer):
+    """The daemon drains; `tasks` are stopped first, politely."""
+
+    tasks: int
+
+
+@command("system.stop", action="admin", channel="global")
+class StopDaemon(Command):
+    """Drain and stop the daemon, as SIGTERM does."""
