@@ -21,6 +21,7 @@ from daemon.core.bus import EventBus
 from daemon.core.commands import Dispatcher
 from daemon.core.errors import BadRequest, Unavailable
 from daemon.core.fanout import Fanout
+from daemon.core.health import Health
 from daemon.core.journal import Journal
 from daemon.core.launcher import Launcher
 from daemon.core.registry import Registry
@@ -35,7 +36,7 @@ from daemon.web import messages
 from daemon.web.auth import Doorkeeper, Tokens, load_secret
 from daemon.web.gateway import Gateway
 from daemon.web.metrics import Metric
-from daemon.web.rest import Health, Rest
+from daemon.web.rest import Rest
 from daemon.web.sse import EventStreams
 from domains import DOMAINS
 
@@ -69,6 +70,7 @@ class Daemon:
         self._debug = debug or settings.log.level == "debug"
         self._started_at = time.time()
         self._status = "starting"
+        self._hurried = asyncio.Event()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -92,6 +94,10 @@ class Daemon:
     def tasks(self) -> Tasks:
         """Give the supervised tasks, for whoever waits until they have ended."""
         return self._tasks
+
+    def hurry(self) -> None:
+        """Shorten a drain under way: what still runs is killed now."""
+        self._hurried.set()
 
     # Opening
 
@@ -152,6 +158,7 @@ class Daemon:
             "task_settings": self.settings.task,
             "agents": self.settings.agents,
             "request_stop": self.stop_requested.set,
+            "health": self.health,
         }
         for domain in DOMAINS:
             needs = inspect.signature(domain.open_service).parameters
@@ -251,10 +258,14 @@ class Daemon:
         for site in list(self._runner.sites):
             await site.stop()
         await self._gateway.drain()
-        try:
-            async with asyncio.timeout(self.settings.server.shutdown_timeout):
-                await self._tasks.stop_all()
-        except TimeoutError:
+        polite = self._supervisor.start(self._tasks.stop_all(), name="stop_all")
+        hurried = self._supervisor.start(self._hurried.wait(), name="hurried")
+        await asyncio.wait(
+            [polite, hurried],
+            timeout=self.settings.server.shutdown_timeout,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not polite.done():
             log.warning("daemon.killing", tasks=len(self._tasks))
             await self._tasks.stop_all(hard=True)
         try:

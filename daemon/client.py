@@ -168,6 +168,16 @@ class Client:
             if self.connected:
                 await self._send({"type": "unsubscribe", "channel": channel})
 
+    async def history(self, channel: str, *, since: int = 0) -> AsyncIterator[Message]:
+        """Read what is kept of a channel after an offset, without following it."""
+        while True:
+            page = await self._get(f"/api/channels/{channel}/history?since={since}")
+            for event in page["events"]:
+                yield _message(event, json.dumps(event, ensure_ascii=False))
+            if page["next"] >= page["offset"] or not page["events"]:
+                return
+            since = page["next"]
+
     # The connection
 
     async def _connect(self) -> None:
@@ -197,7 +207,7 @@ class Client:
         except BaseException:
             await http.close()
             raise
-        self._http, self._ws = http, ws
+        self._http, self._ws, self._base = http, ws, base
         self._ready.set()
         self._on_status("connected", base)
         for own in list(self._subscriptions.values()):
@@ -259,9 +269,7 @@ class Client:
             return
         type_, data = fields["type"], fields["data"]
         if "offset" in fields:
-            self._deliver(
-                Message(fields["channel"], type_, data, fields["offset"], fields["ts"], raw)
-            )
+            self._deliver(_message(fields, raw))
         elif type_ == "global.subscription_success":
             self._stand(data)
         elif type_ == "global.subscription_error":
@@ -311,6 +319,20 @@ class Client:
 
     # Small things
 
+    async def _get(self, path: str) -> dict[str, Any]:
+        await self._until_ready()
+        if self._http is None:
+            raise ConnectionLost("the connection is broken; it is being made again")
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        try:
+            async with self._http.get(f"{self._base}{path}", headers=headers) as response:
+                found: dict[str, Any] = await response.json()
+        except aiohttp.ClientError as error:
+            raise ConnectionLost(f"the daemon did not answer: {error}") from None
+        if "error" in found:
+            raise _error(found["error"])
+        return found
+
     async def _until_ready(self) -> None:
         if self._ended is not None:
             raise self._ended
@@ -338,6 +360,13 @@ class Client:
         for own in self._subscriptions.values():
             own.error = own.error or error
             own.filled.set()
+
+
+def _message(fields: Mapping[str, Any], raw: str) -> Message:
+    """Make a message of an event's wire form."""
+    return Message(
+        fields["channel"], fields["type"], fields["data"], fields["offset"], fields["ts"], raw
+    )
 
 
 async def _greeted(ws: aiohttp.ClientWebSocketResponse) -> None:

@@ -81,15 +81,20 @@ def discover(state_dir: Path) -> Address | None:
         address = msgspec.json.decode((state_dir / ADDRESS).read_bytes(), type=Address)
     except (OSError, msgspec.DecodeError):
         return None
+    return address if alive(address) else None
+
+
+def alive(address: Address) -> bool:
+    """Tell whether the very process that published an address still runs."""
     if address.start_time is not None and start_time(address.pid) != address.start_time:
-        return None
+        return False
     try:
         os.kill(address.pid, 0)
     except ProcessLookupError:
-        return None
+        return False
     except PermissionError:
         pass  # another user's, and alive
-    return address
+    return True
 
 
 def socket_path(state_dir: Path) -> Path:

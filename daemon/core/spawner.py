@@ -45,6 +45,7 @@ PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
 LOW_OOM_SCORE = -500  # a reaper must outlive its task when memory runs out
 STRIKE_TIMEOUT = 0.2  # seconds to overtake what forks; what is missed waits for the next round
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25  # seconds between two rounds of killing
+REAP_TIMEOUT = 0.05  # seconds: a fork bomb may die faster than it is reaped, with orders unheard
 GROUP_LOOK = 0.2  # seconds between two looks at a process group that nobody announces the end of
 RESET_SIGNALS = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -387,6 +388,7 @@ class Reaper:
         self.leader = 0  # its pid until it is reaped, and so nobody else's
         self.group = 0  # its process group, where only that tells whether somebody is left
         self.killing: Killing | None = None
+        self.behind = False  # whether more has ended than was reaped
         self.buffer = b""
 
     def run(self) -> None:
@@ -459,7 +461,7 @@ class Reaper:
                 self.strike_group(signal.SIGKILL)
             elif self.group and not self.leader:
                 timeout = int(1000 * GROUP_LOOK)
-            for fd, _ in poll.poll(timeout):
+            for fd, _ in poll.poll(0 if self.behind else timeout):
                 if fd == wakeup:
                     drain(wakeup)
                 elif not self.obey():
@@ -468,7 +470,9 @@ class Reaper:
 
     def collect(self) -> bool:
         """Reap what has ended; return whether anything is left."""
-        while True:
+        self.behind = False
+        deadline = time.monotonic() + REAP_TIMEOUT
+        while time.monotonic() < deadline:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
@@ -488,6 +492,8 @@ class Reaper:
                 systemSeconds=usage.ru_stime,
                 maxRssBytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
             )
+        self.behind = True
+        return True
 
     def strike_group(self, number: int) -> bool:
         """Without a subreaper: signal the group, which holds what we cannot see any more."""
@@ -531,6 +537,7 @@ class Spawner:
         self.reapers: dict[int, int] = {}  # pid: our copy of its control socket
         self.mourned: list[int] = []  # copies for reapers whose orphans may still live
         self.killing: Killing | None = None
+        self.behind = False  # whether more has ended than was reaped
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -549,7 +556,7 @@ class Spawner:
         gc.freeze()  # no collection writes to what is shared with the reapers
         timeout = None
         while True:
-            for fd, _ in poll.poll(timeout):
+            for fd, _ in poll.poll(0 if self.behind else timeout):
                 if fd == self.wakeup:
                     drain(self.wakeup)
                 elif not self.accept():
@@ -608,7 +615,9 @@ class Spawner:
 
     def bury(self) -> None:
         """Reap what has ended (a reaper that ended badly leaves orphans), continue what stopped."""
-        while True:
+        self.behind = False
+        deadline = time.monotonic() + REAP_TIMEOUT
+        while time.monotonic() < deadline:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
@@ -626,6 +635,7 @@ class Spawner:
             if control is not None:
                 self.mourned.append(control)
             self.killing = self.killing or Killing(self.look, self.bury)
+        self.behind = True
 
     def sweep(self) -> int | None:
         """Kill orphans, if there are; return the milliseconds until they are looked at again."""

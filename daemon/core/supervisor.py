@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Self, TypeVar
@@ -31,7 +32,9 @@ class Supervisor:
 
     def start(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
         """Run a coroutine under a name; a failure is logged even when nobody awaits it."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        # A context of its own: what the starter has bound for its log is not the task's.
+        context = contextvars.Context()
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -265,6 +265,11 @@ class Tasks:
         """Count the tasks that have not ended."""
         return len(self._tasks)
 
+    async def idle(self) -> None:
+        """Wait until no task is left."""
+        while self._ends:
+            await asyncio.wait(set(self._ends))
+
     async def stop_all(self, *, hard: bool = False) -> None:
         """Stop every task because the daemon stops, and wait until each tree is empty."""
         for task in self:

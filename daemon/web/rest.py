@@ -14,6 +14,7 @@ from daemon.core import frames
 from daemon.core.channels import is_id, is_pattern, parse_channel
 from daemon.core.commands import Caller, Dispatcher
 from daemon.core.errors import AgentcmdError, BadRequest, NotFound, TooLarge, Unauthorized
+from daemon.core.health import Health
 from daemon.core.journal import ChannelLog, Journal
 from daemon.core.registry import Registry
 from daemon.web.auth import Doorkeeper, Tokens, token_of
@@ -31,20 +32,6 @@ CREATING = ("create", "add")
 """Commands that make a resource: POST on the collection, answered with 201 and Location."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Health(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer of /health; `status` is ok, starting, draining or degraded."""
-
-    status: str
-    version: str
-    pid: int
-    uptime: float
-    started_at: float
-    tasks: int
-    queued: int
-    connections: int
-    journal: str
 
 
 class Rest:

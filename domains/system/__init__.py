@@ -1,4 +1,4 @@
-"""The daemon itself, as something that can be asked to stop."""
+"""The daemon itself: how it is, and its stop."""
 
 from __future__ import annotations
 

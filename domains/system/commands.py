@@ -11,6 +11,11 @@ class Stopping(Answer):
     tasks: int
 
 
+@command("system.status", action="read", channel="global")
+class GetStatus(Command):
+    """Tell how the daemon is."""
+
+
 @command("system.stop", action="admin", channel="global")
 class StopDaemon(Command):
     """Drain and stop the daemon, as SIGTERM does."""

@@ -1,4 +1,4 @@
-"""The system service: stops the daemon on request."""
+"""The system service: tells how the daemon is, and stops it on request."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from contextlib import asynccontextmanager
 import structlog
 
 from daemon.core.commands import Caller, handles
+from daemon.core.health import Health
 from daemon.core.task import Tasks
-from domains.system.commands import StopDaemon, Stopping
+from domains.system.commands import GetStatus, StopDaemon, Stopping
 
 log = structlog.get_logger(__name__)
 
 
 class SystemService:
-    """Passes the wish to stop on to whoever runs the daemon."""
+    """Looks at the daemon, and passes the wish to stop on to whoever runs it."""
 
-    def __init__(self, *, tasks: Tasks, request_stop: Callable[[], None]) -> None:
-        """Stop with `request_stop`."""
+    def __init__(
+        self, *, tasks: Tasks, request_stop: Callable[[], None], health: Callable[[], Health]
+    ) -> None:
+        """Stop with `request_stop`, tell what `health` tells."""
         self._tasks = tasks
+        self._health = health
         self._request_stop = request_stop
+
+    @handles(GetStatus)
+    def status(self, _: GetStatus, __: Caller) -> Health:
+        """Tell how the daemon is."""
+        return self._health()
 
     @handles(StopDaemon)
     def stop(self, _: StopDaemon, caller: Caller) -> Stopping:
@@ -32,7 +41,7 @@ class SystemService:
 
 @asynccontextmanager
 async def open_service(
-    *, tasks: Tasks, request_stop: Callable[[], None]
+    *, tasks: Tasks, request_stop: Callable[[], None], health: Callable[[], Health]
 ) -> AsyncIterator[SystemService]:
     """Open the system service."""
-    yield SystemService(tasks=tasks, request_stop=request_stop)
+    yield SystemService(tasks=tasks, request_stop=request_stop, health=health)

@@ -1,0 +1,83 @@
+"""How a command finds its daemon, and who it is there."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from daemon import home
+from daemon.client import Client, NoDaemon, Status
+from daemon.home import Address
+from daemon.settings import Settings, load
+from daemon.web.auth import EVERYTHING, SECRET_NAME, Tokens, load_secret
+
+TOKEN_TTL = 3600.0
+"""Seconds; a fresh token is minted for every connection and before each expiry."""
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that talks to a daemon."""
+    parser.add_argument("--url", help="the daemon's URL [AGENTCMD_URL]; not needed on its machine")
+    parser.add_argument("--token", help="the token to show [AGENTCMD_TOKEN]; likewise")
+    add_home(parser)
+
+
+def add_home(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the state dir is."""
+    parser.add_argument("--state-dir", metavar="DIR", help="the daemon's state dir")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="a configuration file")
+
+
+def settings_of(
+    args: argparse.Namespace, flags: Mapping[str, Mapping[str, Any]] | None = None
+) -> Settings:
+    """Read the settings with the options of this call on top."""
+    merged = {name: dict(values) for name, values in (flags or {}).items()}
+    if args.state_dir:
+        merged.setdefault("server", {})["state_dir"] = str(Path(args.state_dir).absolute())
+    return load(environ=os.environ, config=args.config, flags=merged)
+
+
+def tokens_of(settings: Settings) -> Tokens:
+    """Open the means to mint tokens, with the daemon's own secret."""
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    auth = settings.auth
+    secret = load_secret(settings.state_dir, auth.secret_file, os.environ)
+    return Tokens(secret, algorithm=auth.algorithm, issuer=auth.issuer, audience=auth.audience)
+
+
+def remote_url(args: argparse.Namespace) -> str:
+    """Give the URL that was named, empty when the daemon is to be discovered."""
+    return args.url or os.environ.get("AGENTCMD_URL", "")
+
+
+def client(
+    args: argparse.Namespace, *, on_status: Callable[[Status, str], None] | None = None
+) -> Client:
+    """Make a client for the daemon that the options, the environment or the state dir name."""
+    settings = settings_of(args)
+    url = remote_url(args)
+    given = args.token or os.environ.get("AGENTCMD_TOKEN", "")
+
+    def locate() -> Address | None:
+        if url:
+            return Address(pid=0, start_time=None, version="", url=url)
+        return home.discover(settings.state_dir)
+
+    def token() -> str:
+        if given:
+            return given
+        if url and not settings.auth.secret_file and not own_secret(settings):
+            raise NoDaemon(f"{url} needs a token: give --token or set AGENTCMD_TOKEN")
+        return tokens_of(settings).mint(getpass.getuser(), scope=EVERYTHING, ttl=TOKEN_TTL)
+
+    return Client(locate, token=token, on_status=on_status)
+
+
+def own_secret(settings: Settings) -> bool:
+    """Tell whether this state dir has a secret already."""
+    return (settings.state_dir / SECRET_NAME).exists()

@@ -1,0 +1,122 @@
+"""agentcmd doctor: checks what the daemon needs here, one line each, with the fix."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from daemon import __file__ as ours
+from daemon import __version__, home
+from daemon.cli.connect import add_home, settings_of
+from daemon.settings import Settings
+from daemon.web.auth import SECRET_NAME
+
+AGENTS = ("claude", "codex", "gemini", "opencode")
+VERSION_TIMEOUT = 10.0
+
+
+class Check(NamedTuple):
+    """One finding: `state` is ok, note or bad; `fix` says what to do."""
+
+    state: str
+    what: str
+    fix: str = ""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `doctor`."""
+    own = commands.add_parser("doctor", help="check the machine and the configuration")
+    add_home(own)
+    own.set_defaults(run=doctor)
+
+
+async def doctor(args: argparse.Namespace) -> int:
+    """Print the findings; 1 when one is bad."""
+    settings = settings_of(args)
+    checks = [*_machine(), *_state(settings), *await _agents(settings)]
+    for check in checks:
+        fix = f": {check.fix}" if check.fix else ""
+        sys.stdout.write(f"{check.state:5} {check.what}{fix}\n")
+    return 1 if any(check.state == "bad" for check in checks) else 0
+
+
+def _machine() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("ok", f"agentcmd {__version__}, Python {version}, SQLite {sqlite3.sqlite_version}")
+    if Path(ours).parent != Path(home.__file__).parent:
+        yield Check("bad", f"the package daemon is another's ({ours})", "use an own environment")
+    if sys.platform == "linux":
+        yield Check("ok", "Linux: reapers own every descendant of a task")
+    else:
+        yield Check(
+            "note",
+            f"{sys.platform}: no subreaper",
+            "a child that leaves its process group and its parent may outlive a killed daemon",
+        )
+    if git := shutil.which("git"):
+        yield Check("ok", f"git at {git}")
+    else:
+        yield Check("note", "git is missing", "install it to have project roots found")
+    if os.path.isdir("/run/systemd/system"):  # noqa: PTH112  # sd_booted(3)
+        yield Check("ok", "systemd runs here", "see systemd/ for the user unit")
+    else:
+        yield Check("note", "systemd does not run here", "start 'agentcmd serve' yourself")
+
+
+def _state(settings: Settings) -> Iterator[Check]:
+    state_dir = settings.state_dir
+    if not state_dir.exists():
+        yield Check("ok", f"state dir {state_dir} is made at the first start")
+        return
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        yield Check("bad", f"state dir {state_dir} cannot be written", f"chown it to {os.getuid()}")
+        return
+    yield Check("ok", f"state dir {state_dir}")
+    secret = state_dir / SECRET_NAME
+    if secret.exists() and stat.S_IMODE(secret.stat().st_mode) & 0o077:
+        yield Check("bad", f"the secret {secret} can be read by others", f"chmod 600 {secret}")
+    elif secret.exists():
+        yield Check("ok", f"the secret {secret} is ours alone")
+    address = home.discover(state_dir)
+    if address is None:
+        yield Check("ok", "no daemon runs; 'agentcmd run' brings its own")
+    else:
+        yield Check("ok", f"a daemon runs, pid {address.pid}, {address.url or address.socket}")
+
+
+async def _agents(settings: Settings) -> list[Check]:
+    return list(await asyncio.gather(*(_agent(name, settings) for name in AGENTS)))
+
+
+async def _agent(name: str, settings: Settings) -> Check:
+    configured = settings.agents.get(name)
+    path = (configured.path if configured else "") or shutil.which(name)
+    if not path:
+        return Check("note", f"{name} is not installed")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            path,
+            "--version",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError as error:
+        return Check("bad", f"{name} at {path}: {error.strerror}", f"set [agents.{name}] path")
+    try:
+        async with asyncio.timeout(VERSION_TIMEOUT):
+            out, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return Check("note", f"{name} at {path} does not answer --version")
+    lines = out.decode(errors="replace").split("\n")
+    return Check("ok", f"{name} {lines[0].strip()[:60]} at {path}")

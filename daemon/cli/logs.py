@@ -1,0 +1,130 @@
+"""agentcmd logs: reads the daemon's own structured log, and follows it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+from daemon.cli.connect import add_home, settings_of
+from daemon.core.errors import BadRequest, NotFound
+from daemon.log import FILE_NAME
+from daemon.web.auth import parse_ttl
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+POLL = 0.2
+"""Seconds between two looks at a followed file."""
+
+Wanted = Callable[[dict[str, Any]], bool]
+
+
+def add_commands(commands: Any) -> None:
+    """Add `logs`."""
+    own = commands.add_parser("logs", help="print the daemon's own log")
+    own.add_argument("--level", choices=LEVELS, default="debug", help="least level shown")
+    own.add_argument("--task", metavar="ID", help="only what is about this task")
+    own.add_argument("--since", metavar="T", help="an ISO time, or an age as in 15m")
+    own.add_argument("-n", type=int, default=200, metavar="N", help="last N lines (200)")
+    own.add_argument("-f", "--follow", action="store_true", help="go on as the log grows")
+    own.add_argument("--json", action="store_true", help="print the lines as they are")
+    add_home(own)
+    own.set_defaults(run=logs)
+
+
+async def logs(args: argparse.Namespace) -> int:
+    """Print the log."""
+    path = settings_of(args).state_dir / "log" / FILE_NAME
+    wanted = _filter(args)
+    lines: deque[tuple[str, dict[str, Any]]] = deque(maxlen=max(0, args.n))
+    for file in (*sorted(path.parent.glob(f"{FILE_NAME}.*"), reverse=True), path):
+        if file.exists():
+            with file.open(encoding="utf-8", errors="replace") as open_file:
+                lines.extend(_records(open_file, wanted))
+    if not path.exists():
+        raise NotFound(f"there is no log at {path}; has a daemon run here?")
+    for raw, record in lines:
+        _print(raw, record, as_json=args.json)
+    if args.follow:
+        await _follow(path, wanted, as_json=args.json)
+    return 0
+
+
+async def _follow(path: Path, wanted: Wanted, *, as_json: bool) -> None:
+    """Print what is added, across rotations."""
+    file = path.open(encoding="utf-8", errors="replace")
+    file.seek(0, 2)
+    try:
+        while True:
+            for raw, record in _records(file, wanted):
+                _print(raw, record, as_json=as_json)
+            await asyncio.sleep(POLL)
+            if (
+                path.exists()
+                and path.stat().st_ino != Path(f"/dev/fd/{file.fileno()}").stat().st_ino
+            ):
+                file.close()
+                file = path.open(encoding="utf-8", errors="replace")
+    finally:
+        file.close()
+
+
+def _records(file: TextIO, wanted: Wanted) -> Iterator[tuple[str, dict[str, Any]]]:
+    while True:
+        place = file.tell()
+        line = file.readline()
+        if not line.endswith("\n"):
+            file.seek(place)  # half a line: the rest is still to come
+            return
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and wanted(record):
+            yield line, record
+
+
+def _filter(args: argparse.Namespace) -> Wanted:
+    least = LEVELS.index(args.level)
+    after = _time(args.since) if args.since else ""
+
+    def wanted(record: dict[str, Any]) -> bool:
+        level = str(record.get("level", "info"))
+        about = (record.get("task"), record.get("session"))
+        return (
+            (level not in LEVELS or LEVELS.index(level) >= least)
+            and (args.task is None or args.task in about)
+            and str(record.get("timestamp", "")) >= after
+        )
+
+    return wanted
+
+
+def _time(text: str) -> str:
+    """Read a time as the log writes it: UTC, ISO 8601."""
+    try:
+        when = datetime.now(UTC) - timedelta(seconds=parse_ttl(text))
+    except BadRequest:
+        try:
+            when = datetime.fromisoformat(text).astimezone(UTC)
+        except ValueError:
+            raise BadRequest(f"{text!r} is no time: use an ISO time, or an age as in 15m") from None
+    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _print(raw: str, record: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(raw)
+    else:
+        known = ("timestamp", "level", "event", "logger", "exception")
+        rest = " ".join(f"{key}={value}" for key, value in record.items() if key not in known)
+        line = f"{record.get('timestamp')} {record.get('level'):8} {record.get('event')} {rest}"
+        sys.stdout.write(line.rstrip() + "\n")
+        if "exception" in record:
+            sys.stdout.write(f"{record['exception']}\n")
+    sys.stdout.flush()

@@ -1,0 +1,23 @@
+"""How the daemon is, in one structure: /health, `system.status` and `agentcmd status`."""
+
+from __future__ import annotations
+
+from daemon.core.events import Answer
+
+
+class Health(Answer):
+    """The daemon's state. `uptime` in seconds, `started_at` in Unix seconds.
+
+    `status` is ok, starting, draining, or degraded while the journal cannot be written; `journal`
+    is then the reason, else ok.
+    """
+
+    status: str
+    version: str
+    pid: int
+    uptime: float
+    started_at: float
+    tasks: int
+    queued: int
+    connections: int
+    journal: str
