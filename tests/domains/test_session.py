@@ -9,9 +9,7 @@ import sys
 async def follow(running, argv, **data):
     """Create a session and give all events of its channel, to its end."""
     async with running.client() as client:
-        created = await client.call(
-            "session.create", {"agent": "command", "argv": argv, **data}
-        )
+        created = await client.call("session.create", {"agent": "command", "argv": argv, **data})
         events = []
         async for message in client.subscribe(f"session:{created['sessionId']}", since=0):
             events.append(message)
