@@ -183,7 +183,7 @@ class DaemonProcess:
 
 def open_descriptors(pid: int | str = "self") -> int:
     """Count a process's open descriptors."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def processes_with(marker: str) -> list[int]:

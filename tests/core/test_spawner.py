@@ -305,6 +305,7 @@ def test_without_a_subreaper_a_session_still_attached_is_found_through_ps(open_h
 def test_limits_are_the_task_s_and_not_the_reaper_s(house):
     task = house.ask().specify("sh", "-c", "ulimit -n; ulimit -Hn", limits={"nofile": 17})
     task.begin()
+    task.hear("exited")
     assert os.read(task.stdout, 100) == b"17\n17\n"
     task = house.ask().specify("sleep", new_mark(), limits={"nofile": 4})
     task.begin()
