@@ -8,9 +8,11 @@ import signal
 from collections import deque
 from collections.abc import Callable
 
+from daemon.core.child import Child, Exit
 from daemon.core.errors import Conflict, Unavailable
 from daemon.core.gate import Gate
-from daemon.core.launcher import Child, Exit, Launcher, Program
+from daemon.core.launcher import Launcher
+from daemon.core.program import Program
 
 STDIN_BYTES = 1 << 20
 """Input that may wait for a child that does not read it."""

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, Protocol, Self, cast
 
 import structlog
 
+from daemon.core.child import Exit
 from daemon.core.errors import AgentcmdError
 from daemon.core.gate import Gate
-from daemon.core.launcher import Exit, Launcher, Program
+from daemon.core.launcher import Launcher
 from daemon.core.process import Process
+from daemon.core.program import Program
 from daemon.core.section import Bytes, Seconds, Section, described
 from daemon.core.supervisor import Slots, Supervisor, Waiter
 

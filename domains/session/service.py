@@ -18,7 +18,7 @@ from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
-from daemon.core.launcher import Program
+from daemon.core.program import Program
 from daemon.core.task import Task, Tasks, TaskSettings
 from domains.session.agents import ADAPTERS
 from domains.session.commands import (

@@ -19,7 +19,8 @@ import pytest
 from daemon.core import launcher as module
 from daemon.core import spawner
 from daemon.core.errors import BadRequest, SpawnFailed
-from daemon.core.launcher import Launcher, Program
+from daemon.core.launcher import Launcher
+from daemon.core.program import Program
 
 ROOT = Path(module.__file__).parents[2]
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -464,7 +465,8 @@ async def test_leaving_the_launcher_kills_what_is_still_there():
 
 DAEMON = """
 import asyncio, sys
-from daemon.core.launcher import Launcher, Program
+from daemon.core.launcher import Launcher
+from daemon.core.program import Program
 
 async def main():
     async with Launcher() as launcher:

@@ -1,0 +1,70 @@
+"""What can be started: arguments, folder, environment, and their form for the reaper."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from daemon.core.errors import BadRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What to start: `argv[0]` is looked up on the PATH of `env`, `cwd` is absolute.
+
+    Without `stdin` the program reads /dev/null. The names of `limits` are those of resource(7) in
+    lower case without RLIMIT_, for instance `{"nofile": 1024}`.
+    """
+
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    stdin: bool = False
+    umask: int = 0o022
+    limits: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def specification(program: Program) -> bytes:
+    """Encode a program for its reaper; raise BadRequest for what no program can be given."""
+    if isinstance(program.argv, str) or not program.argv or not program.argv[0]:
+        raise BadRequest("A program needs a list of arguments that begins with its name.")
+    for what, value in (
+        *(("An argument", value) for value in program.argv),
+        ("The working directory", program.cwd),
+        *(("A name in the environment", value) for value in program.env),
+        *(("A value in the environment", value) for value in program.env.values()),
+    ):
+        _check_text(what, value)
+    if not program.cwd.startswith("/"):
+        raise BadRequest("The working directory must be an absolute path.")
+    if any(not name or "=" in name for name in program.env):
+        raise BadRequest("A name in the environment must not be empty or contain '='.")
+    if not 0 <= program.umask <= 0o777:
+        raise BadRequest("The umask must be between 0 and 0o777.")
+    for name, limit in program.limits.items():
+        if not hasattr(resource, f"RLIMIT_{name.upper()}") or limit < -1:
+            raise BadRequest(f"There is no limit {name}={limit}; see resource(7) for the names.")
+    fields = {
+        "argv": list(program.argv),
+        "cwd": program.cwd,
+        "env": dict(program.env),
+        "umask": program.umask,
+        "limits": dict(program.limits),
+    }
+    body = json.dumps(fields).encode()  # not msgspec: bytes that are no UTF-8 come as surrogates
+    return len(body).to_bytes(4, "big") + body
+
+
+def _check_text(what: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise BadRequest(f"{what} must be a string.")
+    if "\0" in value:
+        raise BadRequest(f"{what} must not contain a NUL byte.")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise BadRequest(f"{what} must be text that can be encoded.") from None
