@@ -27,9 +27,9 @@ SOCKET_PATH_BYTES = 100
 class Address(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Where a daemon answers: `url` over TCP, `socket` over a Unix socket."""
 
-    pid: int
-    start_time: int | None
-    version: str
+    pid: int = 0
+    start_time: int | None = None
+    version: str = ""
     url: str = ""
     socket: str = ""
 

@@ -100,7 +100,10 @@ def first_line(declared: type) -> str:
     text = declared.__dict__.get("__doc__")
     if not text:
         raise LookupError(f"{declared.__name__} has no docstring")
-    return inspect.cleandoc(text).split("\n")[0]
+    line = inspect.cleandoc(text).split("\n")[0]
+    for field in msgspec.structs.fields(declared):
+        line = line.replace(f"`{field.name}`", f"`{field.encode_name}`")  # as it is on the wire
+    return line
 
 
 def written(root: Path) -> dict[Path, str]:

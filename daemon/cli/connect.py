@@ -65,7 +65,7 @@ def client(
 
     def locate() -> Address | None:
         if url:
-            return Address(pid=0, start_time=None, version="", url=url)
+            return Address(url=url)
         return home.discover(settings.state_dir)
 
     def token() -> str:

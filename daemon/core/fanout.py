@@ -104,6 +104,7 @@ class Fanout:
         self._journal = journal
         self._supervisor = supervisor
         self._wild: set[Subscriber] = set()
+        self._matching: dict[ChannelLog, list[Subscriber]] = {}
         self._unfinished: dict[ChannelLog, None] = {}
         self._scheduled = False
         journal.on_visible(self.flush)
@@ -126,6 +127,7 @@ class Fanout:
         position, recovered = _place(where, since, epoch)
         answer = Subscribed(where.name, where.epoch, where.flushed, where.oldest, recovered)
         who.channels[where] = position
+        self._matching.pop(where, None)
         if position < where.flushed:
             # What a wildcard has delivered of this channel so far is asked for once more here.
             who.behind[where] = position
@@ -137,6 +139,7 @@ class Fanout:
     def unsubscribe(self, who: Subscriber, where: ChannelLog) -> None:
         """Stop following; a wildcard that covers the channel goes on from the same place."""
         who.channels.pop(where, None)
+        self._matching.pop(where, None)
         where.followers.discard(who)
         if not who.wants(where):
             who.behind.pop(where, None)
@@ -145,10 +148,12 @@ class Fanout:
         """Follow every channel that matches, live only."""
         who.patterns |= {pattern}
         self._wild.add(who)
+        self._matching.clear()
 
     def unfollow_pattern(self, who: Subscriber, pattern: str) -> None:
         """Stop following by this pattern."""
         who.patterns -= {pattern}
+        self._matching.clear()
         if not who.patterns:
             self._wild.discard(who)
         for where in [where for where in who.behind if not who.wants(where)]:
@@ -161,7 +166,9 @@ class Fanout:
         who.channels.clear()
         who.behind.clear()
         who.patterns = frozenset()
-        self._wild.discard(who)
+        if who in self._wild:
+            self._wild.discard(who)
+            self._matching.clear()
 
     def finish(self) -> None:
         """Deliver all that is visible now, however long the turn: the daemon is about to end."""
@@ -217,8 +224,8 @@ class Fanout:
         self.delivered += (stop - start) * (len(where.followers) - len(lagging))
         for who in lagging:
             where.followers.discard(who)
-        for who in self._wild:
-            if where in who.channels or where in who.behind or not who.wants(where):
+        for who in self._by_pattern(where):
+            if where in who.behind:
                 continue
             if who.has_room():
                 who.take(batch)
@@ -229,6 +236,14 @@ class Fanout:
         for who in lagging:
             who.behind[where] = start
             self._chase(who)
+
+    def _by_pattern(self, where: ChannelLog) -> list[Subscriber]:
+        """Give who follows a channel by pattern alone; who follows it by name has it once."""
+        found = self._matching.get(where)
+        if found is None:
+            found = [who for who in self._wild if where not in who.channels and who.wants(where)]
+            self._matching[where] = found
+        return found
 
     # Behind
 

@@ -146,6 +146,7 @@ class Journal:
         self._writing_barriers: list[asyncio.Future[None]] = []
         self.gate = Gate(lambda: self.pending, settings.pending_bytes)
         self._stall_listeners: list[Callable[[str | None], None]] = []
+        self._forget_listeners: list[Callable[[str], None]] = []
 
     async def __aenter__(self) -> Self:
         """Learn where every channel stands."""
@@ -216,6 +217,19 @@ class Journal:
     def __iter__(self) -> Iterator[ChannelLog]:
         """Go over every channel's log."""
         return iter(self._logs.values())
+
+    def forget(self, where: ChannelLog) -> None:
+        """Drop a channel of which nothing is kept; if it speaks again, it has another epoch."""
+        del self._logs[where.name]
+        self._recent.pop(where, None)
+        self._ring_total -= where.ring_bytes
+        self.execute("DELETE FROM channel WHERE id = :id", id=where.id)
+        for listener in self._forget_listeners:
+            listener(where.name)
+
+    def on_forget(self, listener: Callable[[str], None]) -> None:
+        """Tell a listener the name of each channel that is forgotten, in the same commit."""
+        self._forget_listeners.append(listener)
 
     def on_visible(self, listener: Callable[[], None]) -> None:
         """Have one listener called whenever `take_fresh` has something to deliver."""

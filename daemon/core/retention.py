@@ -27,7 +27,7 @@ class Retention:
 
     async def prune(self) -> None:
         """Bring every channel, and all together, within the settings once."""
-        durable = [log for log in self._journal if log.durable and log.oldest <= log.committed]
+        durable = [log for log in self._journal if log.durable]
         if self._settings.keep_events:
             for log in durable:
                 await self._down_to(log, log.committed - self._settings.keep_events)
@@ -38,6 +38,9 @@ class Retention:
                     break  # the next channels begin later still
         if self._settings.keep_bytes:
             await self._by_size(durable)
+        for log in durable:
+            if log.oldest > log.head and not log.followers:
+                self._journal.forget(log)
 
     async def _down_to(self, log: ChannelLog, upto: int) -> None:
         while log.oldest <= upto:

@@ -113,7 +113,10 @@ class Gateway:
             rate=self._web.messages_per_second,
         )
         with structlog.contextvars.bound_contextvars(connection=peer.id):
-            if len(self.connections) >= self._web.max_connections or self._draining:
+            if self._draining:
+                await peer.close(close_codes.RESTART, "restart")
+                return ws
+            if len(self.connections) >= self._web.max_connections:
                 peer.refuse(RateLimited("too many connections; try again later"))
                 await peer.close(close_codes.TOO_MANY, "too many connections")
                 return ws

@@ -42,6 +42,12 @@ class SessionRecords:
             body=_encode(session),
         )
 
+    def forget(self, channel: str) -> None:
+        """Drop the row of a session that has ended, with its channel."""
+        domain, _, id_ = channel.partition(":")
+        if domain == "session":
+            self._journal.execute("DELETE FROM session WHERE id = :id AND state = 'ended'", id=id_)
+
     async def get(self, id_: str) -> Session | None:
         """Read one row."""
         rows = await self._read("SELECT body FROM session WHERE id = ?", (id_,))

@@ -99,6 +99,7 @@ class SessionService:
             )
             end_session(session, end, bus=self._bus, save=self._records.save)
             log.warning("session.lost", session=session.id)
+        self._journal.on_forget(self._records.forget)
         await self._journal.flushed()
 
     @handles(CreateSession)
