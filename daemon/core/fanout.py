@@ -82,6 +82,11 @@ class Subscriber(ABC):
     def push(self) -> None:
         """Write what was taken."""
 
+    def give(self, batch: Batch) -> None:
+        """Write one batch now: what most flushes come to."""
+        self.take(batch)
+        self.push()
+
     @abstractmethod
     async def room(self) -> bool:
         """Wait until the socket takes more; False when it is gone."""
@@ -180,7 +185,8 @@ class Fanout:
     def flush(self) -> None:
         """Deliver what is visible, up to the limit of one loop turn."""
         self._unfinished |= self._journal.take_fresh()
-        touched: dict[Subscriber, None] = {}
+        # Whoever follows several of the channels gets one write for all of them.
+        touched: dict[Subscriber, None] | None = {} if len(self._unfinished) > 1 else None
         room, count = FLUSH_BYTES, FLUSH_EVENTS
         for where in list(self._unfinished):
             start, end = where.flushed, where.committed
@@ -198,7 +204,7 @@ class Fanout:
                 del self._unfinished[where]
                 self._unfinished[where] = None  # to the end: a flood does not hold up the others
                 break
-        for who in touched:
+        for who in touched or ():
             who.push()
         if self._unfinished and not self._scheduled:
             self._scheduled = True
@@ -209,41 +215,36 @@ class Fanout:
         self.flush()
 
     def _deliver(
-        self, where: ChannelLog, start: int, stop: int, touched: dict[Subscriber, None]
+        self, where: ChannelLog, start: int, stop: int, touched: dict[Subscriber, None] | None
     ) -> None:
         if not where.followers and not self._wild:
             return
         batch = Batch(where, start + 1, where.ring(start, stop))
+        audience = [*where.followers, *self._by_pattern(where)]
         lagging: list[Subscriber] = []
-        for who in where.followers:
-            if who.has_room():
+        for who in audience:
+            if not who.has_room():
+                lagging.append(who)
+            elif touched is None:
+                who.give(batch)
+            else:
                 who.take(batch)
                 touched[who] = None
-            else:
-                lagging.append(who)
-        self.delivered += (stop - start) * (len(where.followers) - len(lagging))
+        self.delivered += (stop - start) * (len(audience) - len(lagging))
         for who in lagging:
             where.followers.discard(who)
-        for who in self._by_pattern(where):
-            if where in who.behind:
-                continue
-            if who.has_room():
-                who.take(batch)
-                touched[who] = None
-                self.delivered += stop - start
-            else:
-                lagging.append(who)
-        for who in lagging:
             who.behind[where] = start
             self._chase(who)
 
     def _by_pattern(self, where: ChannelLog) -> list[Subscriber]:
-        """Give who follows a channel by pattern alone; who follows it by name has it once."""
+        """Give who follows a channel by pattern alone, and is not behind on it."""
+        if not self._wild:
+            return []
         found = self._matching.get(where)
         if found is None:
             found = [who for who in self._wild if where not in who.channels and who.wants(where)]
             self._matching[where] = found
-        return found
+        return [who for who in found if where not in who.behind]
 
     # Behind
 

@@ -99,19 +99,21 @@ class Connection(Subscriber):
     # The fan-out's side
 
     def has_room(self) -> bool:
-        """Tell whether the socket takes more now."""
-        transport = self._transport
-        return transport.get_write_buffer_size() <= self._limit and not transport.is_closing()
+        """Tell whether the socket takes more now; one that is lost says yes, and takes nothing."""
+        return self._transport.get_write_buffer_size() <= self._limit
 
     def take(self, batch: Batch) -> None:
         """Note a batch for the next push."""
         self._out.append(batch.joined)
 
     def push(self) -> None:
-        """Write what was taken: one system call for one batch or many."""
+        """Write what was taken, in one call."""
         out, self._out = self._out, []
-        data = out[0] if len(out) == 1 else b"".join(out)
-        self.write(data)
+        self.write(b"".join(out))
+
+    def give(self, batch: Batch) -> None:
+        """Write one batch: the very bytes that all others get."""
+        self.write(batch.joined)
 
     async def room(self) -> bool:
         """Wait until the socket takes more; False when it is gone."""
