@@ -36,6 +36,9 @@ RATE_LIMIT = 4429
 STRIKES = 3
 """Bad messages until a connection is closed."""
 
+MAX_REASON = 120
+"""Bytes; a control frame carries 125, two of them the code (RFC 6455, section 5.5)."""
+
 CLOSE_TIMEOUT = 2.0
 """Seconds that a peer has to take our close frame and answer it, before it is cut."""
 
@@ -94,6 +97,7 @@ class Connection(Subscriber):
         self._allowance = float(rate)
         self._counted_at = self.opened
         self._excess = 0
+        self._farewell: asyncio.TimerHandle | None = None
         transport.set_write_buffer_limits(high=buffer_bytes, low=buffer_bytes // 4)
 
     # The fan-out's side
@@ -192,28 +196,30 @@ class Connection(Subscriber):
 
     # The end
 
-    async def close(self, code: int, reason: str) -> None:
-        """Close politely: frame, the peer's answer, or the cut when that takes too long."""
-        if self.code is not None:
-            return
-        self.code = code
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._ws.close(code=code, message=reason.encode()[:120])
-        except (TimeoutError, ConnectionError, RuntimeError):
-            pass
-        finally:
-            if not self._transport.is_closing():
-                self._transport.abort()
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye; the peer has CLOSE_TIMEOUT seconds to answer before it is cut."""
+        if self.code is None:
+            self._say_close(code, reason)
+            loop = asyncio.get_running_loop()
+            self._farewell = loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def cut(self, code: int, reason: str) -> None:
         """Write the close frame if there is room, and end the connection at once."""
         if self.code is not None:
             return
-        payload = struct.pack("!H", code) + reason.encode()[:120]
-        self.write(bytes((0x88, len(payload))) + payload)
-        self.code = code
+        self._say_close(code, reason)
         if self._transport.get_write_buffer_size():
             self._transport.abort()
         else:
             self._transport.close()
+
+    def end(self) -> None:
+        """Let go of the socket; what is written still leaves."""
+        if self._farewell is not None:
+            self._farewell.cancel()
+        self._transport.close()
+
+    def _say_close(self, code: int, reason: str) -> None:
+        payload = struct.pack("!H", code) + reason.encode()[:MAX_REASON]
+        self.write(bytes((0x88, len(payload))) + payload)
+        self.code = code

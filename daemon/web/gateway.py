@@ -84,6 +84,7 @@ class Gateway:
         self.connections: set[Connection] = set()
         self.slow_closes = 0
         self._draining = False
+        self._empty = asyncio.Event()
         self._inline: dict[str, Callable[[Connection, Caller, Request], None]] = {
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
@@ -94,7 +95,7 @@ class Gateway:
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one client from its handshake to its end."""
         ws = web.WebSocketResponse(
-            timeout=close_codes.CLOSE_TIMEOUT,
+            autoclose=False,
             heartbeat=None,
             autoping=False,
             compress=False,
@@ -113,22 +114,25 @@ class Gateway:
             rate=self._web.messages_per_second,
         )
         with structlog.contextvars.bound_contextvars(connection=peer.id):
-            if self._draining:
-                await peer.close(close_codes.RESTART, "restart")
-                return ws
-            if len(self.connections) >= self._web.max_connections:
-                peer.refuse(RateLimited("too many connections; try again later"))
-                await peer.close(close_codes.TOO_MANY, "too many connections")
-                return ws
+            crowded = len(self.connections) >= self._web.max_connections
             self.connections.add(peer)
             try:
-                await self._serve(ws, peer, token_of(request.headers, request.query))
+                if self._draining:
+                    peer.close(close_codes.RESTART, "restart")
+                elif crowded:
+                    peer.refuse(RateLimited("too many connections; try again later"))
+                    peer.close(close_codes.TOO_MANY, "too many connections")
+                else:
+                    await self._serve(ws, peer, token_of(request.headers, request.query))
+                if peer.code is not None:
+                    await self._see_off(ws)
             finally:
                 self.connections.discard(peer)
                 self._fanout.leave(peer)
-                if not ws.closed:
-                    transport.abort()
+                peer.end()
                 self._log_end(ws, peer)
+                if not self.connections:
+                    self._empty.set()
         return ws
 
     async def run(self) -> None:
@@ -147,8 +151,11 @@ class Gateway:
     async def close(self) -> None:
         """Close every connection with 1012; those that do not take it are cut."""
         self._draining = True
-        closing = [peer.close(close_codes.RESTART, "restart") for peer in self.connections]
-        await asyncio.gather(*closing, return_exceptions=True)
+        self._empty.clear()
+        for peer in self.connections:
+            peer.close(close_codes.RESTART, "restart")
+        if self.connections:
+            await self._empty.wait()  # bounded: each is cut when it does not answer
 
     # One client
 
@@ -157,7 +164,7 @@ class Gateway:
             caller = await self._first(ws, token)
         except AgentcmdError as error:
             peer.refuse(error)
-            await peer.close(close_codes.UNAUTHORIZED, error.code)
+            peer.close(close_codes.UNAUTHORIZED, error.code)
             return
         if caller is None:
             return
@@ -173,7 +180,7 @@ class Gateway:
         if token is None:
             peer.send(Authenticated(user_id=caller.sub, expires_at=caller.expires_at))
         log.info("connection.opened", user=caller.sub)
-        expiry = Expiry(peer, self._auth.warning, self._supervisor)
+        expiry = Expiry(peer, self._auth.warning)
         expiry.arm(caller)
         peer.on_renewal = expiry.arm
         try:
@@ -214,12 +221,14 @@ class Gateway:
 
     async def _heed(self, ws: web.WebSocketResponse, peer: Connection, message: WSMessage) -> bool:
         """Take one frame; False at the end of the connection."""
+        if peer.code is not None and message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            return True  # said before it heard our goodbye
         match message.type:
             case WSMsgType.TEXT:
                 peer.received += len(message.data)
-                await self._take(peer, message.data)
+                self._take(peer, message.data)
             case WSMsgType.BINARY:
-                await self._strike(peer, BadMessage("binary messages are not known here"))
+                self._strike(peer, BadMessage("binary messages are not known here"))
             case WSMsgType.PING:
                 peer.pong(message.data)
             case WSMsgType.PONG:
@@ -228,16 +237,26 @@ class Gateway:
                 peer.code = peer.code or ws.close_code
                 await self._linger(ws)
                 return False
+            case WSMsgType.CLOSE:
+                peer.close(message.data or close_codes.NORMAL, "")
+                return False
             case _:
                 return False
         return True
 
-    async def _take(self, peer: Connection, text: str) -> None:
+    @staticmethod
+    async def _see_off(ws: web.WebSocketResponse) -> None:
+        """Read until the peer has heard our goodbye; its own, a cut, or the end of its patience."""
+        going = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
+        while (await ws.receive()).type in going:
+            pass
+
+    def _take(self, peer: Connection, text: str) -> None:
         over = peer.over_rate()
         try:
             request = parse(text)
         except BadMessage as error:
-            await self._strike(peer, error)
+            self._strike(peer, error)
             return
         except Refused as refused:
             peer.refuse(refused.error, id_=refused.id)
@@ -247,7 +266,7 @@ class Gateway:
             refusal = RateLimited(f"more than {limit} messages a second; slow down")
             peer.refuse(refusal, channel=request.answer_channel, id_=request.id)
             if peer.flooding:
-                await peer.close(close_codes.RATE_LIMIT, "rate limit")
+                peer.close(close_codes.RATE_LIMIT, "rate limit")
             return
         try:
             self._carry_out(peer, request)
@@ -293,12 +312,12 @@ class Gateway:
         peer.refuse(refusal, channel=request.answer_channel, id_=request.id)
 
     @staticmethod
-    async def _strike(peer: Connection, error: BadMessage) -> None:
+    def _strike(peer: Connection, error: BadMessage) -> None:
         peer.strikes += 1
         if peer.strikes < STRIKES:
             peer.refuse(error)
         else:
-            await peer.close(close_codes.BAD_MESSAGE, error.message)
+            peer.close(close_codes.BAD_MESSAGE, error.message)
 
     @staticmethod
     async def _linger(ws: web.WebSocketResponse) -> None:
@@ -431,11 +450,10 @@ class Gateway:
 class Expiry:
     """Warns a connection before its token expires, and ends it when it has."""
 
-    def __init__(self, peer: Connection, warning: float, supervisor: Supervisor) -> None:
+    def __init__(self, peer: Connection, warning: float) -> None:
         """Watch one connection."""
         self._peer = peer
         self._warning = warning
-        self._supervisor = supervisor
         self._timers: list[asyncio.TimerHandle] = []
 
     def arm(self, caller: Caller) -> None:
@@ -458,5 +476,4 @@ class Expiry:
 
     def _end(self) -> None:
         self._peer.refuse(Unauthorized("the token has expired; connect with a fresh one"))
-        closing = self._peer.close(close_codes.UNAUTHORIZED, "unauthorized")
-        self._supervisor.start(closing, name="connection.expired")
+        self._peer.close(close_codes.UNAUTHORIZED, "unauthorized")
