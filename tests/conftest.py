@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -78,5 +78,6 @@ def daemon_process(tmp_path: Path) -> Iterator[DaemonProcess]:
     """A daemon process, not started yet."""
     process = DaemonProcess(tmp_path / "state")
     yield process
-    with suppress(ProcessLookupError):
+    if process.process is not None:
+        process.process.kill()
         process.close()

@@ -167,14 +167,14 @@ class DaemonProcess:
     def _end(self, number: int) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(30)
+        return self.close()
+
+    def close(self) -> int:
+        """Wait for the end, which it has been told, and let go."""
+        assert self.process is not None
         assert self.process.stdout is not None
         self.process.stdout.close()
-        return code
-
-    def close(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
+        return self.process.wait(30)
 
     def client(self) -> Client:
         tokens = Tokens(load_secret(self.state_dir, "", {}))

@@ -374,7 +374,7 @@ async def test_a_reader_that_is_slow_but_steady_is_never_cut(start_daemon):
 # The end
 
 
-async def test_a_drain_warns_and_closes_with_1012(start_daemon, tmp_path):
+async def test_a_drain_warns_and_closes_with_1012(tmp_path):
     from support import Running, settings_for
 
     from daemon.app import Daemon
