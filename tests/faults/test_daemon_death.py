@@ -28,6 +28,14 @@ for n in range(int(sys.argv[1])):
     time.sleep(float(sys.argv[2]))
 """
 
+LONG_LINES = """
+import sys, time
+for n in range(int(sys.argv[1])):
+    print(f"line {n} " + "x" * 200, flush=n % 100 == 0)
+    if n % 100 == 0:
+        time.sleep(0.005)
+"""
+
 CLINGING = """
 trap '' TERM INT HUP
 (setsid sh -c 'trap "" TERM; sleep 300; : MARK' &)
@@ -267,14 +275,7 @@ async def test_a_second_sigterm_shortens_the_drain(daemon_process):
 async def test_a_full_disk_is_survived_without_loss(daemon_process):
     daemon_process.start()
     lines = 40_000
-    argv = [
-        sys.executable,
-        "-c",
-        "import time\n"
-        f"for n in range({lines}):\n"
-        "    print(f'line {n} ' + 'x' * 200, flush=n % 100 == 0)\n"
-        "    if n % 100 == 0: time.sleep(0.005)\n",
-    ]
+    argv = [sys.executable, "-c", LONG_LINES, str(lines)]
     async with daemon_process.client() as client:
         created = await client.call("session.create", {"agent": "command", "argv": argv})
         channel = f"session:{created['sessionId']}"
