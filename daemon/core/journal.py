@@ -186,7 +186,6 @@ class Journal:
         self.bytes += size
         if where.durable:
             self._pending.events.append((where.id << OFFSET_BITS | offset, ts, body))
-            self._pending.heads[where.id] = offset
             self._pending_logs[where] = offset
             self._pending_size += size
         else:

@@ -1,4 +1,4 @@
-"""Journal, rings and cursors under any interleaving: exact, contiguous, or honestly not recovered."""
+"""Journal, rings and cursors in any interleaving: exact and contiguous, or not `recovered`."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ class Model:
             for file in (self.folder / "copy").iterdir():
                 shutil.move(file, self.folder / file.name)
             (self.folder / "copy").rmdir()
-        self.published["shell:1"].clear()
+        for client in self.clients:
+            client.check()
+        self.published["shell:1"].clear()  # ephemeral: it begins anew, under another epoch
         await self.open()
         for client in self.clients:
             client.reconnect()

@@ -14,7 +14,8 @@ async def follow(running, argv, **data):
         async for message in client.subscribe(f"session:{created['sessionId']}", since=0):
             events.append(message)
             if message.type in ("session.completed", "session.error", "session.cancelled"):
-                return events
+                break
+        return events
 
 
 def text(events, kind="stdout"):
