@@ -72,6 +72,7 @@ class Subscription:
     channel: str
     since: int | None
     epoch: str | None = None
+    live: bool = False
     paused: bool = False
     queue: deque[Message] = field(default_factory=deque)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,7 +110,7 @@ class Client:
     @property
     def connected(self) -> bool:
         """Tell whether the connection stands now."""
-        return self._ready.is_set()
+        return self._ws is not None
 
     async def __aenter__(self) -> Self:
         """Connect; NoDaemon or Unauthorized at once where that cannot work."""
@@ -158,6 +159,7 @@ class Client:
                 while own.queue:
                     yield own.queue.popleft()
                     if own.paused and len(own.queue) < QUEUED // 4 and self.connected:
+                        await asyncio.wait([self._pausing])
                         await self._ask_for(own)
                 if own.error is not None:
                     raise own.error
@@ -290,13 +292,16 @@ class Client:
                 data["since"] = own.since
             if own.epoch is not None:
                 data["epoch"] = own.epoch
-        own.paused = False
+        own.live = own.paused = False
         await self._send({"type": "subscribe", "channel": own.channel, "data": data})
 
     def _stand(self, data: Mapping[str, Any]) -> None:
         own = self._subscriptions.get(data["channel"])
         if own is None or is_pattern(own.channel):
             return
+        own.live = (
+            True  # what comes from here on follows `since`; before, it may be an older answer
+        )
         own.epoch = data["epoch"]
         if not data["recovered"] or own.since is None:
             own.since = data["offset"]
@@ -309,11 +314,11 @@ class Client:
             for pattern, following in self._subscriptions.items():
                 if is_pattern(pattern) and matches(pattern, message.channel):
                     following.put(message)
-        elif not own.paused:
+        elif own.live:
             own.since = message.offset
             own.put(message)
             if len(own.queue) >= QUEUED:
-                own.paused = True
+                own.live, own.paused = False, True
                 leaving = self._send({"type": "unsubscribe", "channel": own.channel})
                 self._pausing = asyncio.get_running_loop().create_task(leaving)
 

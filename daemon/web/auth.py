@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import os
 import re
 import secrets
@@ -72,7 +73,9 @@ class Tokens:
 
         parse_scope(scope)
         now = time.time()
-        claims: dict[str, Any] = {"sub": user, "scope": scope, "iat": now, "exp": now + ttl}
+        # Whole seconds, as everybody writes them; PyJWT cuts off the rest when it verifies.
+        exp = math.ceil(now + ttl)
+        claims: dict[str, Any] = {"sub": user, "scope": scope, "iat": int(now), "exp": exp}
         if self._issuer:
             claims["iss"] = self._issuer
         if self._audience:

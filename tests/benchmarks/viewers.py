@@ -80,7 +80,7 @@ async def main() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     order = await asyncio.to_thread(sys.stdin.readline)
-    while lines < int(order or 0):  # noqa: ASYNC110  # a count that a protocol raises has no event
+    while lines < int(order or 0):  # a count that a protocol raises has no event
         await asyncio.sleep(0.002)
     ordered = sorted(latencies) or [0.0]
     told = {
