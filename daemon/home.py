@@ -88,6 +88,9 @@ def alive(address: Address) -> bool:
     """Tell whether the very process that published an address still runs."""
     if address.start_time is not None and start_time(address.pid) != address.start_time:
         return False
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{address.pid}/stat").read_bytes()
+        return stat.rpartition(b")")[2].split()[0] != b"Z"  # ended, and not yet waited for
     try:
         os.kill(address.pid, 0)
     except ProcessLookupError:

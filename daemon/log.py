@@ -80,7 +80,8 @@ def logging_to(
         handlers.append(console)
     if state_dir is not None:
         folder = state_dir / "log"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         file = logging.handlers.RotatingFileHandler(
             folder / FILE_NAME, maxBytes=file_bytes, backupCount=files, encoding="utf-8"
         )

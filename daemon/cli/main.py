@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from daemon import __version__
 from daemon.cli import channels, doctor, logs, projects, run, serve, tasks, tokens
 from daemon.client import NoDaemon
-from daemon.core.errors import AgentcmdError, BadRequest
+from daemon.core.errors import AgentcmdError, BadRequest, InvalidChannel
 
 USAGE, FAILURE, NO_DAEMON, INTERRUPTED = 2, 1, 3, 130
 BROKEN_PIPE = 141
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _code_of(error: Exception) -> int:
     if isinstance(error, NoDaemon):
         return NO_DAEMON
-    return USAGE if isinstance(error, BadRequest) else FAILURE
+    return USAGE if isinstance(error, BadRequest | InvalidChannel) else FAILURE
 
 
 def _forget_stdout() -> None:
