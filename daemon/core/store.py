@@ -290,8 +290,10 @@ class Store:
         db.execute("BEGIN IMMEDIATE")
         try:
             if batch.channels:
+                # One forgotten that speaks again may be in the same batch: the new one stays.
                 db.executemany(
-                    "INSERT INTO channel (id, name, epoch, head, oldest) VALUES (?, ?, ?, 0, 1)",
+                    "INSERT OR REPLACE INTO channel (id, name, epoch, head, oldest) "
+                    "VALUES (?, ?, ?, 0, 1)",
                     batch.channels,
                 )
             db.executemany("INSERT INTO event VALUES (?, ?, ?)", batch.events)

@@ -15,13 +15,11 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from daemon import __version__
 from daemon.core import frames
-from daemon.core.channels import is_pattern, parse_channel
 from daemon.core.commands import Caller, Dispatcher
 from daemon.core.errors import (
     AgentcmdError,
     BadMessage,
     BadRequest,
-    NotFound,
     RateLimited,
     Unauthorized,
     Unavailable,
@@ -33,6 +31,7 @@ from daemon.web import connection as close_codes
 from daemon.web.auth import SUBPROTOCOL, AuthSettings, Tokens, token_of
 from daemon.web.connection import STRIKES, Connection, WebSettings
 from daemon.web.errors import as_agentcmd_error
+from daemon.web.expiry import Expiry
 from daemon.web.messages import (
     Authenticate,
     Authenticated,
@@ -40,13 +39,9 @@ from daemon.web.messages import (
     Draining,
     Refused,
     Request,
-    Subscribe,
-    SubscriptionError,
-    SubscriptionSuccess,
-    TokenExpiring,
-    Unsubscribed,
     parse,
 )
+from daemon.web.subscriptions import Subscriptions
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +72,8 @@ class Gateway:
         self._web = web_settings
         self._auth = auth_settings
         self._tokens = tokens
-        self._journal = journal
         self._fanout = fanout
+        self._subscriptions = Subscriptions(journal, fanout, limit=web_settings.max_subscriptions)
         self._dispatcher = dispatcher
         self._supervisor = supervisor
         self.connections: set[Connection] = set()
@@ -86,8 +81,8 @@ class Gateway:
         self._draining = False
         self._empty = asyncio.Event()
         self._inline: dict[str, Callable[[Connection, Caller, Request], None]] = {
-            "subscribe": self._subscribe,
-            "unsubscribe": self._unsubscribe,
+            "subscribe": self._subscriptions.subscribe,
+            "unsubscribe": self._subscriptions.unsubscribe,
             "ping": self._ping,
             "auth": self._renew,
         }
@@ -343,65 +338,6 @@ class Gateway:
 
     # What a connection itself answers
 
-    def _subscribe(self, peer: Connection, caller: Caller, request: Request) -> None:
-        data, names = self._addressed(request)
-        for name in names:
-            try:
-                answer = self._subscribe_one(peer, caller, name, data)
-            except AgentcmdError as error:
-                refusal = SubscriptionError(channel=name, code=error.code, message=error.message)
-                peer.send(refusal, channel=name, id_=request.id)
-            else:
-                peer.send(answer, channel=name, id_=request.id)
-
-    def _subscribe_one(
-        self, peer: Connection, caller: Caller, name: str, data: Subscribe
-    ) -> SubscriptionSuccess:
-        parse_channel(name)
-        caller.require("read", name)
-        if data.since is not None and data.since < 0:
-            raise BadRequest("since is an offset: 0 for all that is kept, or the last one seen")
-        where = None if is_pattern(name) else self._journal.get(name)
-        known = name in peer.patterns or where in peer.channels
-        if not known and len(peer.channels) + len(peer.patterns) >= self._web.max_subscriptions:
-            raise RateLimited(
-                f"a connection has {self._web.max_subscriptions} subscriptions at most"
-            )
-        if is_pattern(name):
-            self._fanout.follow_pattern(peer, name)
-            return SubscriptionSuccess(
-                channel=name, epoch="", offset=0, oldest=0, recovered=data.since is None
-            )
-        if where is None:
-            raise NotFound(f"there is no channel {name}")
-        told = self._fanout.subscribe(peer, where, since=data.since, epoch=data.epoch)
-        return SubscriptionSuccess(
-            channel=told.channel,
-            epoch=told.epoch,
-            offset=told.offset,
-            oldest=told.oldest,
-            recovered=told.recovered,
-        )
-
-    def _unsubscribe(self, peer: Connection, _: Caller, request: Request) -> None:
-        for name in self._addressed(request)[1]:
-            self._drop(peer, name)
-            peer.send(Unsubscribed(channel=name), channel=name, id_=request.id)
-
-    def _drop(self, peer: Connection, name: str) -> None:
-        if is_pattern(name):
-            self._fanout.unfollow_pattern(peer, name)
-        elif (where := self._journal.get(name)) is not None:
-            self._fanout.unsubscribe(peer, where)
-
-    @staticmethod
-    def _addressed(request: Request) -> tuple[Subscribe, list[str]]:
-        data: Subscribe = request.decode(Subscribe)
-        names = data.channels if data.channels is not None else [request.channel or ""]
-        if names == [""]:
-            raise BadRequest(f"{request.type} needs a channel, or data.channels")
-        return data, names
-
     @staticmethod
     def _ping(peer: Connection, _: Caller, request: Request) -> None:
         peer.answer("global.pong", request.data, channel=request.answer_channel, id_=request.id)
@@ -414,13 +350,7 @@ class Gateway:
         peer.on_renewal(fresh)
         answer = Authenticated(user_id=fresh.sub, expires_at=fresh.expires_at)
         peer.send(answer, channel=request.answer_channel, id_=request.id)
-        for name in [*(where.name for where in peer.channels), *peer.patterns]:
-            if not fresh.may("read", name):
-                self._drop(peer, name)
-                why = "the fresh token does not reach this channel"
-                peer.send(
-                    SubscriptionError(channel=name, code="forbidden", message=why), channel=name
-                )
+        self._subscriptions.narrow(peer, fresh)
 
     # All clients
 
@@ -445,35 +375,3 @@ class Gateway:
             received=peer.received,
             seconds=round(time.monotonic() - peer.opened, 3),
         )
-
-
-class Expiry:
-    """Warns a connection before its token expires, and ends it when it has."""
-
-    def __init__(self, peer: Connection, warning: float) -> None:
-        """Watch one connection."""
-        self._peer = peer
-        self._warning = warning
-        self._timers: list[asyncio.TimerHandle] = []
-
-    def arm(self, caller: Caller) -> None:
-        """Set the timers anew, for this token."""
-        self.disarm()
-        loop = asyncio.get_running_loop()
-        left = caller.expires_at - time.time()
-        self._timers = [
-            loop.call_later(max(0.0, left - self._warning), self._warn, caller.expires_at),
-            loop.call_later(max(0.0, left), self._end),
-        ]
-
-    def disarm(self) -> None:
-        """Stop watching."""
-        for timer in self._timers:
-            timer.cancel()
-
-    def _warn(self, expires_at: float) -> None:
-        self._peer.send(TokenExpiring(expires_at=expires_at))
-
-    def _end(self) -> None:
-        self._peer.refuse(Unauthorized("the token has expired; connect with a fresh one"))
-        self._peer.close(close_codes.UNAUTHORIZED, "unauthorized")

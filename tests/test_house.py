@@ -1,0 +1,102 @@
+"""The house rules that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import daemon
+from daemon.app import build_registry
+from daemon.core.errors import error_classes
+from daemon.reference import first_line, written
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "daemon").rglob("*.py")) + sorted((ROOT / "domains").rglob("*.py"))
+
+
+def test_our_daemon_package_is_the_installed_one():
+    distribution = importlib.metadata.distribution("agentcmd")
+    assert distribution.version == daemon.__version__
+    names = importlib.metadata.packages_distributions()["daemon"]
+    assert set(names) == {"agentcmd"}
+    direct = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if direct.get("dir_info", {}).get("editable"):
+        assert Path(daemon.__file__).is_relative_to(direct["url"].removeprefix("file://"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_module_opens_with_a_sentence(path):
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    assert text
+    assert text.split("\n\n")[0].replace("\n", " ").endswith((".", ":"))
+
+
+def test_only_the_supervisor_starts_tasks():
+    owners = {
+        "daemon/core/supervisor.py",
+        "daemon/client.py",
+        "daemon/cli/run.py",
+        "daemon/cli/channels.py",
+    }
+    for path in SOURCES:
+        if str(path.relative_to(ROOT)) not in owners:
+            assert not re.search(r"create_task\(|ensure_future\(", path.read_text()), path
+
+
+def test_every_event_and_command_has_its_published_sentence():
+    registry = build_registry()
+    for declared in (*registry.events.values(), *registry.commands.values()):
+        assert first_line(declared).endswith((".", ":")), declared
+    assert {name.split(".")[0] for name in registry.commands} == {
+        "project",
+        "session",
+        "task",
+        "system",
+    }
+
+
+def test_the_error_codes_are_those_of_the_contract():
+    codes = (
+        "unauthorized forbidden not_found bad_message bad_request invalid_channel unknown_command "
+        "conflict rate_limited too_large unavailable internal"
+    )
+    assert {cls.code for cls in error_classes()} == set(codes.split())
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    assert codes in readme
+
+
+def test_what_the_code_writes_is_written():
+    for path, text in written(ROOT).items():
+        assert path.read_text() == text, f"run python -m daemon.reference for {path.name}"
+
+
+def test_ci_runs_the_readmes_test_command():
+    command = (
+        "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/pytest -q -n 2"
+    )
+    assert command in (ROOT / "README.md").read_text()
+    assert command in (ROOT / ".ci" / "run").read_text()
+
+
+def test_functions_and_files_can_be_read():
+    for path in SOURCES:
+        if path.name == "spawner.py":
+            continue  # a program of its own, in one file because it may import nothing of ours
+        text = path.read_text()
+        assert text.count("\n") <= 420, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno
+                assert length <= 75, f"{path}:{node.name}"
+
+
+def test_no_module_is_called_what_says_nothing():
+    for path in SOURCES:
+        assert path.stem not in {"utils", "helpers", "manager", "base", "misc"}
+        assert inspect.getmodulename(str(path))
