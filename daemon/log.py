@@ -74,9 +74,7 @@ def logging_to(
     if not quiet:
         console = logging.StreamHandler(sys.stderr)
         on_terminal = sys.stderr.isatty()
-        console.setFormatter(
-            _formatter(shared, structlog.dev.ConsoleRenderer()) if on_terminal else json_lines
-        )
+        console.setFormatter(_formatter(shared, _for_people()) if on_terminal else json_lines)
         handlers.append(console)
     if state_dir is not None:
         folder = state_dir / "log"
@@ -106,6 +104,11 @@ def logging_to(
         if backlog.dropped:
             sys.stderr.write(f"agentcmd: {backlog.dropped} log lines were dropped\n")
         structlog.reset_defaults()
+
+
+def _for_people() -> structlog.dev.ConsoleRenderer:
+    """Format for a terminal; never with local variables, which may be tokens."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _formatter(

@@ -46,14 +46,6 @@ class ServerSection(Section):
     ] = 10.0
 
 
-class SessionSection(Section):
-    """Agent sessions."""
-
-    idle_timeout: Annotated[
-        Seconds, described("Seconds that a kept session waits for the next message; 0: for ever")
-    ] = 0.0
-
-
 class LogSection(Section):
     """The daemon's own log."""
 
@@ -81,7 +73,6 @@ class Settings(Section):
     web: WebSettings = WebSettings()
     journal: JournalSettings = JournalSettings()
     task: TaskSettings = TaskSettings()
-    session: SessionSection = SessionSection()
     log: LogSection = LogSection()
     agents: dict[str, AgentSection] = msgspec.field(default_factory=dict)
 

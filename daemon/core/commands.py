@@ -78,7 +78,7 @@ class Dispatcher:
         declared = self.declared(name)
         try:
             decoded = self._registry.decoders[declared.__command__.name].decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(f"{name}: {error}") from None
         return self.run(decoded, caller)
 

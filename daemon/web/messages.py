@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -125,7 +126,7 @@ class Request(msgspec.Struct, frozen=True):
         """Read the data as this structure; BadRequest says what does not fit."""
         try:
             decoded: AnyStruct = msgspec.json.decode(self.data, type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise BadRequest(f"{self.type}: {error}") from None
         return decoded
 
@@ -144,15 +145,28 @@ class Refused(Exception):  # carries an answer, is no failure of ours
         self.error = error
 
 
+def _not_read(text: str | bytes) -> BadMessage | Refused:
+    """Tell what is no message from one that holds half a character (a lone surrogate)."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if isinstance(fields, dict) and isinstance(fields.get("type"), str):
+        id_ = fields.get("id")
+        echoed = json.dumps(id_).encode() if isinstance(id_, str | int) else b""
+        return Refused(echoed, BadRequest("the message holds text that is no Unicode"))
+    return BadMessage('a message is a JSON object with a string type, as in {"type":"ping"}')
+
+
 def parse(text: str | bytes) -> Request:
     """Read one message; BadMessage when it has no string `type`, Refused when the rest is wrong."""
     try:
         fields = _fields.decode(text)
         type_ = _text.decode(fields["type"])
+    except RecursionError:
+        raise Refused(b"", BadRequest("the message is nested too deeply")) from None
     except (msgspec.DecodeError, UnicodeError, KeyError):
-        raise BadMessage(
-            'a message is a JSON object with a string type, as in {"type":"ping"}'
-        ) from None
+        raise _not_read(text) from None
     id_ = bytes(fields.get("id", b""))
     if id_ == b"null":
         id_ = b""

@@ -42,8 +42,8 @@ class Session(Answer):
     end: SessionEnd | None = None
 
 
-class SessionCreatedAnswer(Answer):
-    """The new session; subscribe to `session:{sessionId}` with `since: 0` to miss nothing."""
+class OneSession(Answer):
+    """One session; subscribe to `session:{sessionId}` with `since: 0` to miss nothing."""
 
     session_id: str
     session: Session

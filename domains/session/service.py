@@ -18,7 +18,7 @@ from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
-from daemon.core.program import Program
+from daemon.core.program import Program, specification
 from daemon.core.task import Task, Tasks, TaskSettings
 from domains.session.agents import ADAPTERS
 from domains.session.commands import (
@@ -29,10 +29,10 @@ from domains.session.commands import (
     ListSessions,
     ManySessions,
     MessageAccepted,
+    OneSession,
     SendInput,
     SendMessage,
     Session,
-    SessionCreatedAnswer,
     SessionEnd,
     SessionState,
 )
@@ -103,7 +103,7 @@ class SessionService:
         await self._journal.flushed()
 
     @handles(CreateSession)
-    async def create(self, command: CreateSession, caller: Caller) -> SessionCreatedAnswer:
+    async def create(self, command: CreateSession, caller: Caller) -> OneSession:
         """Start a session."""
         adapter = ADAPTERS.get(command.agent)
         if adapter is None:
@@ -142,6 +142,7 @@ class SessionService:
             ),
             stdin=bool(invocation.first_input) or invocation.keep_input,
         )
+        specification(program)  # refused here, where the client still listens
         live = LiveSession(
             session, invocation, bus=self._bus, save=self._records.save, gone=self._forget
         )
@@ -152,7 +153,7 @@ class SessionService:
         )
         self._tasks.start(self._task(live, program, command.timeout))
         await self._journal.flushed()
-        return SessionCreatedAnswer(session_id=session.id, session=session)
+        return OneSession(session_id=session.id, session=session)
 
     @handles(ListSessions)
     async def list(self, command: ListSessions, caller: Caller) -> ManySessions:
@@ -169,10 +170,10 @@ class SessionService:
         return ManySessions(sessions=found, next_cursor=found[-1].id)
 
     @handles(GetSession)
-    async def get(self, command: GetSession, _: Caller) -> SessionCreatedAnswer:
+    async def get(self, command: GetSession, _: Caller) -> OneSession:
         """Tell about one session."""
         session = await self._session(command.session_id)
-        return SessionCreatedAnswer(session_id=session.id, session=session)
+        return OneSession(session_id=session.id, session=session)
 
     @handles(SendMessage)
     async def send_message(self, command: SendMessage, _: Caller) -> MessageAccepted:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
+import pytest
+
+from daemon.core.errors import Conflict
+
 
 async def follow(running, argv, **data):
     """Create a session and give all events of its channel, to its end."""
@@ -70,3 +74,101 @@ async def test_wire_messages_have_the_fields_of_the_contract(running):
     message = json.loads(next(e.raw for e in events if e.type == "session.stream_output"))
     assert list(message) == ["channel", "type", "data", "offset", "ts"]
     assert set(message["data"]) == {"sessionId", "content", "type"}
+
+
+# What is said to a session
+
+
+async def test_a_kept_session_reads_messages_and_input_until_its_end(running):
+    async with running.client() as client:
+        created = await client.call(
+            "session.create",
+            {"agent": "command", "argv": ["cat"], "keepAlive": True, "prompt": "first\n"},
+        )
+        session = created["sessionId"]
+        output = ""
+        async for message in client.subscribe(f"session:{session}", since=0):
+            if message.type == "session.started":
+                said = await client.call(
+                    "session.send_message", {"sessionId": session, "content": "second"}
+                )
+                assert said["messageId"]
+                data = {"sessionId": session, "data": "dGhpcmQK", "encoding": "base64"}
+                await client.call("session.input", data)
+                await client.call(
+                    "session.input", {"sessionId": session, "data": "fourth\n", "end": True}
+                )
+                with pytest.raises(Conflict):
+                    await client.call("session.input", {"sessionId": session, "data": "more"})
+            if message.type == "session.stream_output":
+                output += message.data["content"]
+            if message.type == "session.completed":
+                break
+        assert output == "first\nsecond\nthird\nfourth\n"
+        with pytest.raises(Conflict):
+            await client.call("session.send_message", {"sessionId": session, "content": "x"})
+
+
+async def test_a_session_that_is_not_kept_reads_no_more_than_its_prompt(running):
+    async with running.client() as client:
+        created = await client.call("session.create", {"agent": "command", "argv": ["sleep", "60"]})
+        session = created["sessionId"]
+        async for message in client.subscribe(f"session:{session}", since=0):
+            if message.type == "session.started":
+                break
+        with pytest.raises(Conflict, match="keepAlive"):
+            await client.call("session.input", {"sessionId": session, "data": "x"})
+        assert (await client.call("session.kill", {"sessionId": session}))["sessionId"] == session
+
+
+async def test_a_time_limit_ends_it_with_its_code(running):
+    events = await follow(running, ["sleep", "60"], timeout=0.3)
+    assert events[-1].data["code"] == "timeout"
+
+
+async def test_the_environment_is_an_allow_list_and_never_told(running, monkeypatch):
+    for name in ("AGENTCMD_TOKEN", "GIT_DIR", "MY_SECRET", "GIT_AUTHOR_NAME", "http_proxy"):
+        monkeypatch.setenv(name, "from-the-daemon")
+    events = await follow(running, ["env"], env={"OWN": "s3cret-value"})
+    names = {line.partition("=")[0] for line in text(events).splitlines()}
+    assert {"PATH", "OWN", "GIT_AUTHOR_NAME", "http_proxy"} <= names
+    assert not names & {"AGENTCMD_TOKEN", "GIT_DIR", "MY_SECRET"}
+    told = [e.raw for e in events if e.type != "session.stream_output"]
+    assert not any("s3cret-value" in raw for raw in told)
+
+
+async def test_more_sessions_than_slots_wait_their_turn(start_daemon):
+    running = await start_daemon(TASK__MAX_RUNNING="1")
+    async with running.client() as client:
+        first = await client.call("session.create", {"agent": "command", "argv": ["sleep", "60"]})
+        second = await client.call("session.create", {"agent": "command", "argv": ["true"]})
+        async for message in client.subscribe(f"session:{second['sessionId']}", since=0):
+            if message.type == "session.updated":
+                assert message.data["position"] == 1
+                await client.call("session.cancel", {"sessionId": first["sessionId"]})
+            if message.type == "session.completed":
+                break
+
+
+async def test_life_cycle_is_told_on_the_project_too_and_output_is_not(running):
+    events = await follow(running, ["echo", "hi"])
+    async with running.client() as client:
+        told = [m async for m in client.history("project:scratch")]
+    kinds = [m.type for m in told if m.data.get("sessionId") == events[0].data["sessionId"]]
+    assert kinds == ["session.created", "session.started", "session.completed"]
+
+
+async def test_a_list_is_filtered_and_holds_ended_sessions_too(running):
+    await follow(running, ["true"])
+    async with running.client() as client:
+        live = await client.call("session.create", {"agent": "command", "argv": ["sleep", "60"]})
+        for wanted, count in (
+            ({}, 2),
+            ({"state": "ended"}, 1),
+            ({"projectId": "scratch"}, 2),
+            ({"projectId": "none"}, 0),
+            ({"agent": "command", "limit": 1}, 1),
+        ):
+            listed = (await client.call("session.list", wanted))["sessions"]
+            assert len(listed) == count, wanted
+        await client.call("session.kill", {"sessionId": live["sessionId"]})

@@ -126,6 +126,24 @@ async def test_a_bad_message_is_answered_twice_and_the_third_closes(running, tex
     assert await ws.closed() == 4400
 
 
+@pytest.mark.parametrize(
+    ("text", "id_"),
+    [
+        ('{"id":1,"type":"ping","data":' + "[" * 100_000 + "]" * 100_000 + "}", None),
+        ('{"id":2,"type":"session.create","data":{"agent":"\\ud800"}}', 2),
+        ('{"id":"\\ud800","type":"ping"}', "\ud800"),
+    ],
+    ids=["deep", "half a character", "half a character as id"],
+)
+async def test_what_cannot_be_read_but_has_a_type_is_no_strike(running, text, id_):
+    ws = await running.ws()
+    for _ in range(4):
+        await ws.raw.send_str(text)
+        answer = await ws.next()
+        assert answer["data"]["code"] == "bad_request"
+        assert answer.get("id") == id_
+
+
 async def test_binary_where_none_is_known_is_a_bad_message(running):
     ws = await running.ws()
     await ws.raw.send_bytes(b"\x01\x02")
@@ -143,6 +161,8 @@ async def test_binary_where_none_is_known_is_a_bad_message(running):
         ({"type": "session.list", "data": {"typo": 1}}, "bad_request"),
         ({"type": "session.create", "data": {"agent": "command"}}, "bad_request"),
         ({"type": "session.create", "data": {"agent": "nobody"}}, "bad_request"),
+        ({"type": "session.create", "data": {"agent": "command", "argv": [""]}}, "bad_request"),
+        ({"type": "session.create", "data": {"agent": "command", "argv": ["a\0"]}}, "bad_request"),
         ({"type": "project.add", "data": {"path": "relative"}}, "bad_request"),
         ({"type": "project.add", "data": {"path": "/no/such/folder"}}, "bad_request"),
         ({"type": "project.get", "data": {"projectId": "no"}}, "not_found"),
