@@ -47,7 +47,7 @@ DATABASE = "agentcmd.db"
 LOOPBACK = ("127.", "::1", "localhost")
 
 SHUTDOWN_STEP = 5.0
-"""Seconds for what should take none: the last commit, the last frames."""
+"""Seconds for what should take none: the last answers over HTTP."""
 
 
 def build_registry(domains: Iterable[ModuleType] = DOMAINS) -> Registry:
@@ -220,8 +220,8 @@ class Daemon:
             self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             return
         path = self._socket
-        if path.is_socket():
-            path.unlink()  # a dead daemon's: the lock says that no other has this state dir
+        if path.is_socket() and not _answers(path):
+            path.unlink()  # a dead daemon left it
         listening = socket.socket(socket.AF_UNIX)
         old = os.umask(0o177)  # nobody else may even connect
         try:
@@ -257,7 +257,7 @@ class Daemon:
         log.info("daemon.draining", tasks=len(self._tasks))
         for site in list(self._runner.sites):
             await site.stop()
-        await self._gateway.drain()
+        self._gateway.drain()
         polite = self._supervisor.start(self._tasks.stop_all(), name="stop_all")
         hurried = self._supervisor.start(self._hurried.wait(), name="hurried")
         await asyncio.wait(
@@ -267,12 +267,8 @@ class Daemon:
         )
         if not polite.done():
             log.warning("daemon.killing", tasks=len(self._tasks))
-            await self._tasks.stop_all(hard=True)
-        try:
-            async with asyncio.timeout(SHUTDOWN_STEP):
-                await self._journal.flushed()
-        except TimeoutError:
-            log.error("daemon.unwritten", reason=self._journal.stalled)
+            await self._tasks.end()
+        await self._journal.settle()
         self._fanout.finish()
         self._streams.close()
         await self._gateway.close()
@@ -327,6 +323,17 @@ class Daemon:
         if self._status == "draining":
             raise Unavailable("the daemon stops; try again when it is back")
         self._journal.require_room()
+
+
+def _answers(path: Path) -> bool:
+    """Tell whether somebody listens on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
 def check_bind(settings: Settings, *, explicit_host: bool) -> None:

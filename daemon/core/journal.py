@@ -28,6 +28,11 @@ from daemon.core.store import OFFSET_BITS, Batch, Store
 log = structlog.get_logger(__name__)
 
 
+SETTLE_TIMEOUT = 5.0
+STALLED_TIMEOUT = 0.5
+"""Seconds for the last commit, and where the disk has refused the last one already."""
+
+
 class JournalSettings(Section):
     """The event log: memory, disk, retention."""
 
@@ -159,12 +164,8 @@ class Journal:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Commit what is left; bounded, and said aloud where the disk does not take it."""
-        try:
-            async with asyncio.timeout(5.0):
-                await self.flushed()
-        except TimeoutError:
-            log.error("journal.unflushed", events=len(self._pending.events), reason=self.stalled)
+        """Commit what is left, as `settle` does."""
+        await self.settle()
 
     # Writing
 
@@ -206,6 +207,14 @@ class Journal:
         barrier: asyncio.Future[None] = self._loop.create_future()
         (self._barriers if self._pending else self._writing_barriers).append(barrier)
         await barrier
+
+    async def settle(self) -> None:
+        """Commit what is left; bounded, and said aloud where the disk does not take it."""
+        try:
+            async with asyncio.timeout(STALLED_TIMEOUT if self.stalled else SETTLE_TIMEOUT):
+                await self.flushed()
+        except TimeoutError:
+            log.error("journal.unwritten", bytes=self.pending, reason=self.stalled)
 
     # Reading
 

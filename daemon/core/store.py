@@ -117,6 +117,7 @@ class Store:
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-read")
         self._stalled: Stalled = lambda _: None
         self._giving_up = threading.Event()
+        self._refused = False
 
     async def __aenter__(self) -> Self:
         """Open, migrate and start the writer; StoreError where the file cannot serve."""
@@ -140,7 +141,7 @@ class Store:
     async def __aexit__(self, *_: object) -> None:
         """Stop the writer after what was submitted; a stalled one is given up after a while."""
         self._queue.put(None)
-        await asyncio.to_thread(self._writer.join, 5.0)
+        await asyncio.to_thread(self._writer.join, 0.5 if self._refused else 5.0)
         self._giving_up.set()
         await asyncio.to_thread(self._writer.join, 5.0)
         await self.read(lambda reading: reading.close())
@@ -275,6 +276,7 @@ class Store:
                 self._commit(db, batch)
             except sqlite3.Error as error:
                 if attempt == 0:
+                    self._refused = True
                     self._tell(self._stalled, str(error))
                 delay = RETRY_DELAYS[min(attempt, len(RETRY_DELAYS) - 1)]
                 attempt += 1
@@ -283,6 +285,7 @@ class Store:
                     return False
             else:
                 if attempt:
+                    self._refused = False
                     self._tell(self._stalled, None)
                 return True
 

@@ -21,6 +21,9 @@ from daemon.core.supervisor import Slots, Supervisor, Waiter
 
 log = structlog.get_logger(__name__)
 
+END_TIMEOUT = 5.0
+"""Seconds that killed tasks have to hand over their last output before it is given up."""
+
 State = Literal["queued", "starting", "running", "stopping", "exited"]
 Reason = Literal[
     "exited",
@@ -242,8 +245,17 @@ class Tasks:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop what still runs, as `stop_all` without patience does."""
-        await self.stop_all(hard=True)
+        """Leave nothing running."""
+        await self.end()
+
+    async def end(self) -> None:
+        """Kill what still runs; output that the disk does not take is given up after a while."""
+        try:
+            async with asyncio.timeout(END_TIMEOUT):
+                await self.stop_all(hard=True)
+        except TimeoutError:
+            log.error("tasks.given_up", tasks=len(self))
+            await self._supervisor.cancel(set(self._ends))
 
     def start(self, task: Task) -> Task:
         """Supervise a task from now to its end."""

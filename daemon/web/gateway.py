@@ -136,8 +136,8 @@ class Gateway:
             await asyncio.sleep(SWEEP)
             self._sweep(time.monotonic())
 
-    async def drain(self) -> None:
-        """Tell every client to come back later, then close with 1012."""
+    def drain(self) -> None:
+        """Tell every client to come back later; the close follows when the rest is delivered."""
         self._draining = True
         for peer in self.connections:
             spread = random.randrange(self._web.reconnect_ms + 1)  # noqa: S311  # not a secret

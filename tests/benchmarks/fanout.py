@@ -36,8 +36,8 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("bursts of 10 lines to 100", 100, 200, 10, 0.02, False, 1 / 10),
-    Case("bursts of 10 events to 100", 100, 200, 10, 0.02, True, 1 / 8),
+    Case("bursts of 10 lines to 100", 100, 400, 10, 0.01, False, 1 / 10),
+    Case("bursts of 10 events to 100", 100, 400, 10, 0.01, True, 1 / 8),
     Case("single lines to 100", 100, 200, 1, 0.02, False, 0.85),
     Case("single lines to 1,000", 1000, 40, 1, 0.1, False, 0.65),
 )

@@ -299,6 +299,26 @@ async def test_a_full_disk_is_survived_without_loss(daemon_process):
     assert text.split("\n")[:-1] == [f"line {n} " + "x" * 200 for n in range(lines)]
 
 
+async def test_a_full_disk_does_not_hold_up_the_stop(daemon_process):
+    daemon_process.environ["AGENTCMD_SERVER__SHUTDOWN_TIMEOUT"] = "1"
+    daemon_process.start()
+    mark = uuid.uuid4().hex
+    async with daemon_process.client() as client:
+        flood = f"yes 0123456789012345678901234567890123456789; : {mark}"
+        await client.call("session.create", {"agent": "command", "argv": ["sh", "-c", flood]})
+        resource.prlimit(daemon_process.pid, resource.RLIMIT_FSIZE, (1 << 20, 64 << 30))
+        async with asyncio.timeout(30):
+            while (await client.call("system.status"))["journal"] == "ok":
+                await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        assert await asyncio.to_thread(daemon_process.stop) == 0
+    assert not processes_with(mark)
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        (session,) = (await client.call("session.list"))["sessions"]
+    assert session["end"]["code"] == "lost"
+
+
 async def test_memory_stays_bounded_while_60_mb_stream_past_stalled_readers(daemon_process):
     url = daemon_process.start()
     host, port = url.removeprefix("http://").split(":")
