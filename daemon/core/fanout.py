@@ -41,23 +41,16 @@ class Subscribed(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """Some events of one channel that follow each other, joined once for all who take them."""
+    """Some events of one channel in a row; `joined` is the same object to everyone."""
 
-    __slots__ = ("_joined", "first", "frames", "log")
+    __slots__ = ("first", "frames", "joined", "log")
 
     def __init__(self, where: ChannelLog, first: int, framed: list[bytes]) -> None:
-        """Hold the frames of the offsets from `first` on."""
+        """Hold the frames of the offsets from `first` on, and join them once for all."""
         self.log = where
         self.first = first
         self.frames = framed
-        self._joined: bytes | None = None
-
-    @property
-    def joined(self) -> bytes:
-        """Give all frames as one `bytes`, the same object to everyone."""
-        if self._joined is None:
-            self._joined = b"".join(self.frames) if len(self.frames) > 1 else self.frames[0]
-        return self._joined
+        self.joined = b"".join(framed)
 
 
 class Subscriber(ABC):

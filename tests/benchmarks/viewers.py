@@ -34,7 +34,7 @@ class Viewer(asyncio.Protocol):
         self.timed = number % max(1, COUNT // TIMED) == 0
         self.ready = ready
         self.buffer = b""
-        self.streaming = self.joined = False
+        self.streaming = self.joined = self.split = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -64,7 +64,8 @@ class Viewer(asyncio.Protocol):
         if data == b"\x81\x012":  # Engine.IO's ping
             self.write(masked("3"))
             return
-        lines += data.count(b"\\n")
+        lines += data.count(b"\\n") + (self.split and data.startswith(b"n"))
+        self.split = data.endswith(b"\\")  # an escaped newline may come in two parts
         bytes_ += len(data)
         if self.timed:
             now = time.time_ns()
