@@ -42,9 +42,14 @@ async def tail(args: argparse.Namespace) -> int:
         if status == "gap":
             sys.stderr.write(f"agentcmd: events of {detail} are no longer kept; going on live\n")
 
-    async with client(args, on_status=on_status) as daemon, asyncio.TaskGroup() as group:
-        for name in channels:
-            group.create_task(_follow(daemon, name, since, args))
+    async with client(args, on_status=on_status) as daemon:
+        following = [asyncio.ensure_future(_follow(daemon, n, since, args)) for n in channels]
+        try:
+            await asyncio.gather(*following)  # the first failure ends all, as itself
+        finally:
+            for each in following:
+                each.cancel()
+            await asyncio.wait(following)
     return 0
 
 

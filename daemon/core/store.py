@@ -140,12 +140,13 @@ class Store:
 
     async def __aexit__(self, *_: object) -> None:
         """Stop the writer after what was submitted; a stalled one is given up after a while."""
+        # The reader goes first: whoever closes last folds the log into the file, and it may not.
+        await self.read(lambda reading: reading.close())
+        self._readers.shutdown()
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join, 0.5 if self._refused else 5.0)
         self._giving_up.set()
         await asyncio.to_thread(self._writer.join, 5.0)
-        await self.read(lambda reading: reading.close())
-        self._readers.shutdown()
 
     def on_stall(self, told: Stalled) -> None:
         """Have the loop told why commits fail, and None when they work again."""

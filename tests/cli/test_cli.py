@@ -321,6 +321,32 @@ def test_tail_follows_from_an_offset(serving, agentcmd):
     assert offsets == list(range(2, len(offsets) + 2))
 
 
+def test_tail_of_what_is_not_there_is_one_line(serving, agentcmd):
+    for more in ((), ("--no-follow",)):
+        done = agentcmd("tail", "project:scratch", "session:none", *more)
+        assert done.returncode == 1
+        assert done.stderr == b"agentcmd: there is no channel session:none\n"
+    assert serving.process.poll() is None
+
+
+def test_a_reader_of_tail_that_leaves_is_no_failure_of_ours(serving):
+    following = subprocess.Popen(
+        [*AGENTCMD, "tail", "project:scratch"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=serving.environ,
+    )
+    assert b"project.created" in following.stdout.readline()
+    following.stdout.close()
+    add = ["project", "add", str(serving.state_dir), "--name", "x"]
+    subprocess.run([*AGENTCMD, *add], env=serving.environ, check=True, stdout=subprocess.DEVNULL)
+    run = [*AGENTCMD, "call", "session.create", '{"agent":"command","argv":["true"]}']
+    subprocess.run(run, env=serving.environ, check=True, stdout=subprocess.DEVNULL)
+    assert following.wait(10) == 141
+    assert following.stderr.read() == b""
+    following.stderr.close()
+
+
 def test_token_prints_a_token_and_nothing_else(agentcmd, serving):
     token = agentcmd("token", "--user", "me", "--scope", "read:session:*", "--ttl", "1m")
     assert token.stdout.count(b".") == 2

@@ -59,6 +59,11 @@ async def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path):
         await heads(path)
 
 
+async def test_a_clean_end_leaves_one_file(tmp_path):
+    await write_channel(tmp_path / "a.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.db"]
+
+
 async def test_the_file_is_ours_alone(tmp_path):
     await heads(tmp_path / "a.db")
     assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
