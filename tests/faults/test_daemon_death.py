@@ -144,7 +144,7 @@ async def test_what_any_client_has_seen_survives_kill_9_under_load(daemon_proces
         async with daemon_process.client() as client:
             created = await client.call("session.create", {"agent": "command", "argv": argv})
         channel = f"session:{created['sessionId']}"
-        wanderers = [Wanderer(daemon_process, channel, 10 * round_ + n) for n in range(4)]
+        wanderers = [Wanderer(daemon_process, channel, 10 * round_ + n) for n in range(8)]
         running = [asyncio.ensure_future(each.run(ended)) for each in wanderers]
         async with asyncio.timeout(20):
             while min(len(each.seen) for each in wanderers) < 100 * (round_ + 1):
