@@ -391,6 +391,24 @@ async def test_a_reader_that_is_slow_but_steady_is_never_cut(start_daemon):
     slow.close()
 
 
+async def test_a_quiet_peer_is_pinged_and_a_silent_one_dropped(start_daemon):
+    running = await start_daemon(WEB__HEARTBEAT="0.2", WEB__PEER_TIMEOUT="2")
+    silent = await RawSocket.connect(running)
+    await silent.next()
+    opcode, payload = await silent.frame()
+    assert (opcode, payload) == (9, b"")
+    answering = await running.ws()
+    reading = asyncio.ensure_future(answering.closed())  # a client that reads answers pings
+    async with asyncio.timeout(10):
+        while (await silent.next())["type"] != "close":
+            pass
+    await asyncio.sleep(1.0)  # longer than the peer timeout, counted from its beginning
+    assert not reading.done()
+    reading.cancel()
+    await asyncio.wait([reading])
+    silent.close()
+
+
 # The end
 
 
