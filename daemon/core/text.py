@@ -11,7 +11,10 @@ import codecs
 from collections.abc import Callable
 
 PIECE_BYTES = 32 << 10
-"""Largest piece; a longer line comes in several, of which only the last ends in a newline."""
+"""Bytes of the largest piece, besides up to three held back of a character that was not whole yet.
+
+A longer line comes in several pieces, of which only the last ends in a newline.
+"""
 
 PACE = 0.004
 """Seconds between two pieces while lines come fast; the first of a burst leaves at once."""
