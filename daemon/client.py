@@ -13,12 +13,12 @@ resumes from the log, so memory stays bounded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
-from collections import deque
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import aiohttp
@@ -26,6 +26,9 @@ import aiohttp
 from daemon.core.channels import is_pattern, matches
 from daemon.core.errors import AgentcmdError, Conflict, Unauthorized, Unavailable, error_classes
 from daemon.home import Address
+from daemon.subscription import Message, Subscription
+
+__all__ = ["Client", "ConnectionLost", "Message", "NoDaemon", "Status"]
 
 BACKOFF_BASE = 0.2
 BACKOFF_CAP = 10.0
@@ -34,8 +37,18 @@ BACKOFF_CAP = 10.0
 SILENCE = 70.0
 """Seconds without anything, pings included, after which the server is taken for dead."""
 
+GOODBYE = aiohttp.ClientWSTimeout(ws_close=1.0)
+"""Seconds that a daemon has to answer our close frame."""
+
+RENEWAL = 0.2
+"""Seconds at least from a warning to the fresh token."""
+
+CONNECT = 10.0
+"""Seconds that a daemon has to answer the handshake."""
+
 QUEUED = 2000
-"""Messages that wait for a consumer before its subscription is paused."""
+"""Messages that wait for a consumer before its subscription is paused; a pattern's, which cannot
+be resumed, are dropped."""
 
 FINAL_CODES = (4401, 4403)
 """Close codes after which a client does not come back."""
@@ -51,37 +64,6 @@ class NoDaemon(Unavailable):
 
 class ConnectionLost(Unavailable):
     """The connection broke before the answer: the command may or may not have been carried out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a channel; `raw` is the text that came over the wire."""
-
-    channel: str
-    type: str
-    data: dict[str, Any]
-    offset: int | None
-    ts: float | None
-    raw: str
-
-
-@dataclass(eq=False)
-class Subscription:
-    """One followed channel: where it stands, and what waits for its consumer."""
-
-    channel: str
-    since: int | None
-    epoch: str | None = None
-    live: bool = False
-    paused: bool = False
-    queue: deque[Message] = field(default_factory=deque)
-    filled: asyncio.Event = field(default_factory=asyncio.Event)
-    error: AgentcmdError | None = None
-
-    def put(self, message: Message) -> None:
-        """Queue a message for the consumer."""
-        self.queue.append(message)
-        self.filled.set()
 
 
 class Client:
@@ -106,6 +88,7 @@ class Client:
         self._ready = asyncio.Event()
         self._ended: AgentcmdError | None = None
         self._reconnect_after: float | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -139,6 +122,7 @@ class Client:
             return await answer
         finally:
             self._calls.pop(id_, None)
+            del answer  # which may hold the error, whose traceback holds this frame
 
     async def subscribe(
         self, channel: str, *, since: int | None = None, epoch: str | None = None
@@ -153,21 +137,23 @@ class Client:
             raise Conflict(f"this client follows {channel} already")
         own = self._subscriptions[channel] = Subscription(channel, since, epoch)
         try:
-            if self.connected:
+            if self._ended is not None:
+                raise self._ended
+            with contextlib.suppress(ConnectionLost):  # then it is asked for at the next connection
                 await self._ask_for(own)
             while True:
                 while own.queue:
                     yield own.queue.popleft()
-                    if own.paused and len(own.queue) < QUEUED // 4 and self.connected:
-                        await asyncio.wait([self._pausing])
-                        await self._ask_for(own)
+                    if own.paused and len(own.queue) < QUEUED // 4:
+                        with contextlib.suppress(ConnectionLost):
+                            await self._ask_for(own)
                 if own.error is not None:
                     raise own.error
                 own.filled.clear()
                 await own.filled.wait()
         finally:
             del self._subscriptions[channel]
-            if self.connected:
+            with contextlib.suppress(ConnectionLost):  # what is lost follows nothing
                 await self._send({"type": "unsubscribe", "channel": channel})
 
     async def history(self, channel: str, *, since: int = 0) -> AsyncIterator[Message]:
@@ -175,7 +161,7 @@ class Client:
         while True:
             page = await self._get(f"/api/channels/{channel}/history?since={since}")
             for event in page["events"]:
-                yield _message(event, json.dumps(event, ensure_ascii=False))
+                yield Message.of(event, json.dumps(event, ensure_ascii=False))
             if page["next"] >= page["offset"] or not page["events"]:
                 return
             since = page["next"]
@@ -191,21 +177,21 @@ class Client:
         base = "http://localhost" if address.socket else address.url.rstrip("/")
         http = aiohttp.ClientSession(connector=connector)
         try:
-            ws = await http.ws_connect(
-                f"{base}/ws",
-                headers={"Authorization": f"Bearer {self._token()}"},
-                max_msg_size=0,
-                compress=0,
-            )
-            await _greeted(ws)
+            async with asyncio.timeout(CONNECT):
+                ws = await http.ws_connect(
+                    f"{base}/ws",
+                    headers={"Authorization": f"Bearer {self._token()}"},
+                    max_msg_size=0,
+                    compress=0,
+                    timeout=GOODBYE,
+                )
+                await _greeted(ws)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             await http.close()
             if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in (401, 403):
                 raise Unauthorized(f"{base} refuses this token or origin") from None
-            where = address.socket or address.url
-            raise NoDaemon(
-                f"no daemon answers at {where}; start one with 'agentcmd serve'"
-            ) from None
+            at = address.socket or address.url
+            raise NoDaemon(f"no daemon answers at {at}; start one with 'agentcmd serve'") from None
         except BaseException:
             await http.close()
             raise
@@ -213,10 +199,12 @@ class Client:
         self._ready.set()
         self._on_status("connected", base)
         for own in list(self._subscriptions.values()):
-            await self._ask_for(own)
+            if not own.paused:
+                await self._ask_for(own)
 
     async def _disconnect(self) -> None:
         self._ready.clear()
+        self._forget_renewal()
         ws, self._ws = self._ws, None
         http, self._http = self._http, None
         if ws is not None:
@@ -225,6 +213,13 @@ class Client:
             await http.close()
 
     async def _keep(self) -> None:
+        """Stay connected; whatever ends that is what waits for the daemon is told."""
+        try:
+            await self._stay()
+        except Exception as error:  # noqa: BLE001  # the border of the task: nobody may wait for ever
+            self._end(_fatal(error))
+
+    async def _stay(self) -> None:
         """Read until the connection breaks, and make it again until that makes no sense."""
         tries = 0
         while self._ended is None:
@@ -250,6 +245,23 @@ class Client:
             except (AgentcmdError, ConnectionError):
                 continue
 
+    async def _renew(self, expires_at: float) -> None:
+        """Send a fresh token after half of what is left.
+
+        Not at once: where all tokens are short, each is answered by the next warning.
+        """
+        await asyncio.sleep(max(RENEWAL, (expires_at - time.time()) / 2))
+        try:
+            await self._send({"type": "auth", "data": {"token": self._token()}})
+        except ConnectionLost:
+            pass  # the next connection begins with a fresh token
+        except Exception as error:  # noqa: BLE001  # the border of the task
+            self._end(_fatal(error))
+
+    def _forget_renewal(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> int | None:
         try:
             while True:
@@ -257,7 +269,7 @@ class Client:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
                     return ws.close_code
                 await self._heed(frame.data)
-        except (TimeoutError, ConnectionError):
+        except (TimeoutError, ConnectionError, ConnectionLost):
             return None
 
     async def _heed(self, raw: str) -> None:
@@ -271,7 +283,7 @@ class Client:
             return
         type_, data = fields["type"], fields["data"]
         if "offset" in fields:
-            self._deliver(_message(fields, raw))
+            await self._deliver(Message.of(fields, raw))
         elif type_ == "global.subscription_success":
             self._stand(data)
         elif type_ == "global.subscription_error":
@@ -279,7 +291,8 @@ class Client:
                 own.error = _error(data)
                 own.filled.set()
         elif type_ == "global.token_expiring":
-            await self._send({"type": "auth", "data": {"token": self._token()}})
+            self._forget_renewal()
+            self._renewal = asyncio.get_running_loop().create_task(self._renew(data["expiresAt"]))
         elif type_ == "global.draining":
             self._reconnect_after = data["reconnectMs"] / 1000
 
@@ -297,30 +310,43 @@ class Client:
 
     def _stand(self, data: Mapping[str, Any]) -> None:
         own = self._subscriptions.get(data["channel"])
-        if own is None or is_pattern(own.channel):
+        if own is None:
             return
-        own.live = (
-            True  # what comes from here on follows `since`; before, it may be an older answer
-        )
+        if is_pattern(own.channel):
+            if (
+                own.epoch is not None
+            ):  # it stood before, and what was told meanwhile is not replayed
+                self._on_status("gap", own.channel)
+            own.epoch = data["epoch"]
+            return
+        own.live = True  # what comes from here on follows `since`, and is no older answer
         own.epoch = data["epoch"]
         if not data["recovered"] or own.since is None:
             own.since = data["offset"]
         if not data["recovered"]:
             self._on_status("gap", own.channel)
 
-    def _deliver(self, message: Message) -> None:
+    async def _deliver(self, message: Message) -> None:
         own = self._subscriptions.get(message.channel)
         if own is None:
             for pattern, following in self._subscriptions.items():
                 if is_pattern(pattern) and matches(pattern, message.channel):
-                    following.put(message)
+                    self._put_live(following, message)
         elif own.live:
             own.since = message.offset
             own.put(message)
             if len(own.queue) >= QUEUED:
                 own.live, own.paused = False, True
-                leaving = self._send({"type": "unsubscribe", "channel": own.channel})
-                self._pausing = asyncio.get_running_loop().create_task(leaving)
+                await self._send({"type": "unsubscribe", "channel": own.channel})
+
+    def _put_live(self, own: Subscription, message: Message) -> None:
+        """Queue a message that cannot be had again, or say that there is a gap."""
+        if len(own.queue) < QUEUED:
+            own.dropping = False
+            own.put(message)
+        elif not own.dropping:
+            own.dropping = True
+            self._on_status("gap", own.channel)
 
     # Small things
 
@@ -367,21 +393,25 @@ class Client:
             own.filled.set()
 
 
-def _message(fields: Mapping[str, Any], raw: str) -> Message:
-    """Make a message of an event's wire form."""
-    return Message(
-        fields["channel"], fields["type"], fields["data"], fields["offset"], fields["ts"], raw
-    )
-
-
 async def _greeted(ws: aiohttp.ClientWebSocketResponse) -> None:
     """Take the first message: welcome, or why not."""
-    first = await ws.receive(SILENCE)
-    if first.type is not aiohttp.WSMsgType.TEXT:
-        raise NoDaemon("the daemon closed the connection")
-    hello = json.loads(first.data)
-    if hello["type"] == "global.error":
-        raise _error(hello["data"])
+    refusal: AgentcmdError | None = NoDaemon("what answers there is no daemon of ours")
+    try:
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            hello = json.loads(await ws.receive_str())
+            refusal = None if hello["type"] == "global.connected" else _error(hello["data"])
+    finally:
+        if refusal is not None:
+            await ws.close()
+    if refusal is not None:
+        raise refusal
+
+
+def _fatal(error: Exception) -> AgentcmdError:
+    """Say what ended a client for good."""
+    if isinstance(error, AgentcmdError):
+        return error
+    return Unavailable(f"the client cannot go on: {error!r}")
 
 
 def _error(data: Mapping[str, Any]) -> AgentcmdError:

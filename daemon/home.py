@@ -20,6 +20,8 @@ LOCK = "lock"
 ADDRESS = "daemon.json"
 SOCKET = "agentcmd.sock"
 
+MAX_PID = 1 << 31
+
 SOCKET_PATH_BYTES = 100
 """A Unix socket's path has 104 to 108 bytes at most (unix(7)); some are left for comfort."""
 
@@ -34,24 +36,34 @@ class Address(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     socket: str = ""
 
 
+def make(state_dir: Path) -> None:
+    """Make the state dir where there is none; Unavailable says why that is impossible."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(state_dir, error) from None
+
+
 @contextmanager
 def owned(state_dir: Path) -> Iterator[None]:
     """Hold the state dir while this is open; Conflict names the daemon that has it."""
+    make(state_dir)
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Unavailable(
-            f"cannot use the state dir {state_dir}: {error.strerror}; choose one with --state-dir"
-        ) from None
+        raise _unusable(state_dir, error) from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
             raise Conflict(
                 f"a daemon runs in {state_dir} already (pid {holder}); "
                 "stop it with 'agentcmd stop', or choose another --state-dir"
+            ) from None
+        except OSError as error:
+            raise Unavailable(
+                f"cannot lock {state_dir / LOCK}: {error.strerror}; choose one with --state-dir"
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
@@ -86,6 +98,8 @@ def discover(state_dir: Path) -> Address | None:
 
 def alive(address: Address) -> bool:
     """Tell whether the very process that published an address still runs."""
+    if not 0 < address.pid < MAX_PID:
+        return False
     if address.start_time is not None and start_time(address.pid) != address.start_time:
         return False
     with contextlib.suppress(OSError):
@@ -108,7 +122,18 @@ def socket_path(state_dir: Path) -> Path:
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     folder = base / f"agentcmd-{os.getuid()}-{name}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot make {folder}: {error.strerror}; choose a shorter --state-dir"
+        ) from None
     if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
         raise Unavailable(f"{folder} is not ours alone; choose a shorter --state-dir")
     return folder / SOCKET
+
+
+def _unusable(state_dir: Path, error: OSError) -> Unavailable:
+    return Unavailable(
+        f"cannot use the state dir {state_dir}: {error.strerror}; choose another with --state-dir"
+    )

@@ -6,6 +6,8 @@ the loop. Output of tasks is not here: it is in the journal of their channels.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import logging.handlers
 import queue
@@ -19,7 +21,7 @@ import msgspec
 import structlog
 
 BACKLOG = 10_000
-"""Records that may wait for the disk; what comes then is dropped, and counted at the next."""
+"""Records that may wait for the disk; what comes then is dropped, and counted at the end."""
 
 FILE_NAME = "agentcmd.jsonl"
 
@@ -45,6 +47,21 @@ class Backlog(logging.handlers.QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
+
+
+class Writer(logging.handlers.QueueListener):
+    """The writing thread; its end waits its turn behind what is queued."""
+
+    def enqueue_sentinel(self) -> None:
+        """Ask for the end, also where the queue is full."""
+        self.queue.put(self._sentinel)  # type: ignore[attr-defined]
+
+
+class LogFile(logging.handlers.RotatingFileHandler):
+    """The log's file; a full disk costs lines, and is told by the journal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Leave the record out."""
 
 
 @contextmanager
@@ -80,13 +97,11 @@ def logging_to(
         folder = state_dir / "log"
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        file = logging.handlers.RotatingFileHandler(
-            folder / FILE_NAME, maxBytes=file_bytes, backupCount=files, encoding="utf-8"
-        )
+        file = LogFile(folder / FILE_NAME, maxBytes=file_bytes, backupCount=files, encoding="utf-8")
         file.setFormatter(json_lines)
         handlers.append(file)
     backlog = Backlog(queue.Queue(BACKLOG))
-    listener = logging.handlers.QueueListener(backlog.queue, *handlers)
+    listener = Writer(backlog.queue, *handlers)
     root = logging.getLogger()
     before = root.handlers[:], root.level
     root.handlers[:] = [backlog]
@@ -100,7 +115,8 @@ def logging_to(
         root.handlers[:], root.level = before
         listener.stop()
         for handler in handlers:
-            handler.close()
+            with contextlib.suppress(OSError):  # a disk that is still full
+                handler.close()
         if backlog.dropped:
             sys.stderr.write(f"agentcmd: {backlog.dropped} log lines were dropped\n")
         structlog.reset_defaults()
@@ -115,10 +131,13 @@ def _formatter(
     shared: list[structlog.typing.Processor], renderer: structlog.typing.Processor
 ) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
+        foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
 
 
 def _json(value: Any, **_: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=repr).decode()
+    try:
+        return msgspec.json.encode(value, enc_hook=repr).decode()
+    except UnicodeEncodeError:  # a path of bytes that are no UTF-8
+        return json.dumps(value, default=repr)

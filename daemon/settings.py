@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -79,7 +80,14 @@ class Settings(Section):
     @property
     def state_dir(self) -> Path:
         """Give the state dir that the settings or the environment name."""
-        return Path(self.server.state_dir or default_state_dir(os.environ)).expanduser()
+        named = Path(self.server.state_dir or default_state_dir(os.environ))
+        try:
+            return named.expanduser()
+        except RuntimeError:
+            raise SettingsError(
+                f"{named} cannot be found, because this user has no home: set HOME, or name a "
+                "folder with --state-dir"
+            ) from None
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:
@@ -92,11 +100,11 @@ def default_state_dir(environ: Mapping[str, str]) -> str:
 
 def config_files(environ: Mapping[str, str]) -> list[Path]:
     """List where configuration is looked for, later ones override."""
-    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return [
-        Path("/etc/agentcmd/agentcmd.toml"),
-        Path(base).expanduser() / "agentcmd" / "agentcmd.toml",
-    ]
+    files = [Path("/etc/agentcmd/agentcmd.toml")]
+    base = Path(environ.get("XDG_CONFIG_HOME") or "~/.config")
+    with contextlib.suppress(RuntimeError):  # a user without a home has no files in it
+        files.append(base.expanduser() / "agentcmd" / "agentcmd.toml")
+    return files
 
 
 def load(
@@ -111,8 +119,7 @@ def load(
     """
     merged: dict[str, Any] = {}
     for path in config_files(environ):
-        if path.is_file():
-            _merge(merged, _from_file(path))
+        _merge(merged, _from_file(path, optional=True))
     if config is not None:
         _merge(merged, _from_file(config))
     _merge(merged, _from_environment(environ))
@@ -122,11 +129,13 @@ def load(
     return _checked(merged, "the settings")
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _from_file(path: Path, *, optional: bool = False) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             found = tomllib.load(file)
     except OSError as error:
+        if optional and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return {}
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
@@ -139,13 +148,14 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or name in NOT_SETTINGS:
             continue
-        path = name.removeprefix(PREFIX).lower().split("__")
+        words = name.removeprefix(PREFIX).split("__")
+        path = [word.lower() for word in words]
         if len(path) < 2:
             raise SettingsError(
                 f"{name} is no setting: use {PREFIX}SECTION__KEY, as in {PREFIX}LOG__LEVEL"
             )
-        if path[-2] == "env" and path[0] == "agents":
-            path[-1] = name.rsplit("__", 1)[1]  # variables keep their case
+        if path[0] == "agents" and path[2:3] == ["env"]:
+            path[3:] = ["__".join(words[3:])] if words[3:] else []  # variables are as they are
         one: dict[str, Any] = {}
         inner = one
         for key in path[:-1]:
@@ -184,13 +194,12 @@ def _checked(values: dict[str, Any], source: str) -> Settings:
 def _explain(error: msgspec.ValidationError, source: str) -> str:
     """Name the key, and what is allowed there."""
     text, _, place = str(error).partition(" - at `$")
-    place = place.rstrip("`").lstrip(".")
+    place = place.rstrip("`").lstrip(".").replace("[...]", ".NAME")
     allowed = ""
     if "unknown field" in text:
         kind: Any = Settings
         for key in filter(None, place.split(".")):
-            hints = get_type_hints(kind)
-            kind = hints.get(key) or kind
+            kind = get_type_hints(kind).get(key) or kind
             if get_args(kind)[:1] == (str,):
                 kind = get_args(kind)[1]
         allowed = f" (known there: {', '.join(kind.__struct_fields__)})"

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from daemon.cli.connect import add_connection, client
+from daemon.cli.job import note
 from daemon.client import Client, Message
 from daemon.core.channels import is_pattern, parse_channel
 from daemon.core.errors import BadRequest
@@ -41,6 +42,8 @@ async def tail(args: argparse.Namespace) -> int:
     def on_status(status: str, detail: str) -> None:
         if status == "gap":
             sys.stderr.write(f"agentcmd: events of {detail} are no longer kept; going on live\n")
+        elif status == "disconnected":
+            note("the connection broke; connecting again (Ctrl-C ends)")
 
     async with client(args, on_status=on_status) as daemon:
         following = [asyncio.ensure_future(_follow(daemon, n, since, args)) for n in channels]

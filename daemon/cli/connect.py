@@ -8,12 +8,16 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from daemon import home
 from daemon.client import Client, NoDaemon, Status
+from daemon.core.errors import BadRequest
 from daemon.home import Address
 from daemon.settings import Settings, load
 from daemon.web.auth import EVERYTHING, SECRET_NAME, Tokens, load_secret
+
+UNIX = "unix:"
 
 TOKEN_TTL = 3600.0
 """Seconds; a fresh token is minted for every connection and before each expiry."""
@@ -21,7 +25,7 @@ TOKEN_TTL = 3600.0
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command that talks to a daemon."""
-    parser.add_argument("--url", help="the daemon's URL [AGENTCMD_URL]; not needed on its machine")
+    parser.add_argument("--url", help="where the daemon answers [AGENTCMD_URL]; not needed here")
     parser.add_argument("--token", help="the token to show [AGENTCMD_TOKEN]; likewise")
     add_home(parser)
 
@@ -44,7 +48,7 @@ def settings_of(
 
 def tokens_of(settings: Settings) -> Tokens:
     """Open the means to mint tokens, with the daemon's own secret."""
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.make(settings.state_dir)
     auth = settings.auth
     secret = load_secret(settings.state_dir, auth.secret_file, os.environ)
     return Tokens(secret, algorithm=auth.algorithm, issuer=auth.issuer, audience=auth.audience)
@@ -52,7 +56,28 @@ def tokens_of(settings: Settings) -> Tokens:
 
 def remote_url(args: argparse.Namespace) -> str:
     """Give the URL that was named, empty when the daemon is to be discovered."""
-    return args.url or os.environ.get("AGENTCMD_URL", "")
+    url = str(args.url or os.environ.get("AGENTCMD_URL", ""))
+    if not url or url.startswith(UNIX):
+        return url
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise BadRequest(
+            f"{url!r} is no URL of a daemon: use http://HOST:PORT or unix:PATH, as 'agentcmd "
+            "status' prints it there"
+        )
+    return url
+
+
+def user() -> str:
+    """Give the name that a token of this user carries."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as in containers
+        return f"uid-{os.getuid()}"
 
 
 def client(
@@ -64,6 +89,8 @@ def client(
     given = args.token or os.environ.get("AGENTCMD_TOKEN", "")
 
     def locate() -> Address | None:
+        if url.startswith(UNIX):
+            return Address(socket=url.removeprefix(UNIX))
         if url:
             return Address(url=url)
         return home.discover(settings.state_dir)
@@ -73,7 +100,7 @@ def client(
             return given
         if url and not settings.auth.secret_file and not own_secret(settings):
             raise NoDaemon(f"{url} needs a token: give --token or set AGENTCMD_TOKEN")
-        return tokens_of(settings).mint(getpass.getuser(), scope=EVERYTHING, ttl=TOKEN_TTL)
+        return tokens_of(settings).mint(user(), scope=EVERYTHING, ttl=TOKEN_TTL)
 
     return Client(locate, token=token, on_status=on_status)
 

@@ -76,10 +76,16 @@ def _state(settings: Settings) -> Iterator[Check]:
     if not state_dir.exists():
         yield Check("ok", f"state dir {state_dir} is made at the first start")
         return
+    if not state_dir.is_dir():
+        yield Check("bad", f"state dir {state_dir} is not a folder", "choose another, --state-dir")
+        return
     if not os.access(state_dir, os.W_OK | os.X_OK):
         yield Check("bad", f"state dir {state_dir} cannot be written", f"chown it to {os.getuid()}")
         return
-    yield Check("ok", f"state dir {state_dir}")
+    if state_dir.stat().st_mode & 0o077:
+        yield Check("bad", f"state dir {state_dir} can be read by others", f"chmod 700 {state_dir}")
+    else:
+        yield Check("ok", f"state dir {state_dir}")
     secret = state_dir / SECRET_NAME
     if secret.exists() and stat.S_IMODE(secret.stat().st_mode) & 0o077:
         yield Check("bad", f"the secret {secret} can be read by others", f"chmod 600 {secret}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -64,10 +65,9 @@ async def _follow(path: Path, wanted: Wanted, *, as_json: bool) -> None:
             for raw, record in _records(file, wanted):
                 _print(raw, record, as_json=as_json)
             await asyncio.sleep(POLL)
-            if (
-                path.exists()
-                and path.stat().st_ino != Path(f"/dev/fd/{file.fileno()}").stat().st_ino
-            ):
+            if path.exists() and not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                for raw, record in _records(file, wanted):  # what came before it was rotated away
+                    _print(raw, record, as_json=as_json)
                 file.close()
                 file = path.open(encoding="utf-8", errors="replace")
     finally:

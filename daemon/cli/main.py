@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from daemon import __version__
 from daemon.cli import channels, doctor, logs, projects, run, serve, tasks, tokens
@@ -18,12 +19,21 @@ USAGE, FAILURE, NO_DAEMON, INTERRUPTED = 2, 1, 3, 130
 BROKEN_PIPE = 141
 """128 + SIGPIPE, what a shell reports of a program whose reader has left."""
 
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and say where the rest is."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the one line."""
+        self.exit(USAGE, f"agentcmd: {message}; see '{self.prog} --help'\n")
+
+
 GROUPS = (run, serve, tokens, tasks, channels, logs, projects, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the whole parser; each group adds its commands."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="agentcmd",
         description="Runs agents and commands as supervised tasks and streams them, "
         "live and replayable.",
@@ -38,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives its exit code."""
+    _open_standard_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     # What follows the first `--` is a command of its own and not for our parser.
     cut = given.index("--") if "--" in given else len(given)
@@ -51,11 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        _forget_stdout()
+        _forget_output()
         return BROKEN_PIPE
     except (AgentcmdError, OSError) as error:
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"agentcmd: {error}\n")
+            sys.stderr.write(f"agentcmd: {_sentence(error)}\n")
+        if isinstance(error, OSError):
+            _forget_output()
         return _code_of(error)
 
 
@@ -65,6 +78,27 @@ def _code_of(error: Exception) -> int:
     return USAGE if isinstance(error, BadRequest | InvalidChannel) else FAILURE
 
 
-def _forget_stdout() -> None:
-    """Keep the interpreter from flushing into a closed pipe when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _sentence(error: Exception) -> str:
+    if isinstance(error, AgentcmdError) or not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    about = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror}{about}"
+
+
+def _open_standard_streams() -> None:
+    """Give 0, 1 and 2 something to be, where a caller has closed them: or a file of ours is it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free, so this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # for good
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # for good
+
+
+def _forget_output() -> None:
+    """Keep the interpreter from flushing what could not be written when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import contextlib
 import os
 import signal
-import sys
-import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from daemon import home
 from daemon.app import Daemon
 from daemon.cli.connect import add_connection, client, remote_url, settings_of
-from daemon.client import Client, Message, Status
-from daemon.core.errors import AgentcmdError, BadRequest, Conflict, Unavailable
+from daemon.cli.job import Ending, Job, note
+from daemon.client import NoDaemon
+from daemon.core.errors import BadRequest, Conflict
 from daemon.log import logging_to
-from daemon.settings import Settings
 
-CHUNK = 64 << 10
-ENDS = ("session.completed", "session.error", "session.cancelled")
-INTERRUPTED = 130
-"""128 + SIGINT, what a shell reports after Ctrl-C."""
+PATIENCE = 15.0
+"""Seconds for a daemon that just begins or ends to have done so; a drain has 10 of them."""
 
-DISCOVERY = 5.0
-"""Seconds that a daemon which holds the state dir has to say where it answers."""
-
-INPUT_RETRY = 0.1
-"""Seconds before input that a program does not read yet is offered again."""
+RETRY = 0.05
 
 
 def add_commands(commands: Any) -> None:
@@ -57,13 +46,31 @@ def add_commands(commands: Any) -> None:
 async def run(args: argparse.Namespace) -> int:
     """Run it, and end as it ends."""
     request = _request(args)
-    async with _daemon(args) as embedded:
-        job = Job(args, request)
-        async with client(args, on_status=job.on_status) as daemon:
-            code = await job.run(daemon)
-        if embedded is not None:
-            await _wait_for_others(embedded)
-    return code
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await _run_once(args, request)
+        except Ending as ending:
+            if remote_url(args) or time.monotonic() > end:
+                raise ending.__cause__ or ending from None
+        await asyncio.sleep(RETRY)
+
+
+async def _run_once(args: argparse.Namespace, request: dict[str, Any]) -> int:
+    job = Job(args, request)
+    try:
+        with job.heeding_signals():
+            async with _daemon(args, job) as embedded, _stand_in(args, job, embedded):
+                try:
+                    async with client(args, on_status=job.on_status) as daemon:
+                        await job.run(daemon)
+                except NoDaemon as error:
+                    if job.session:
+                        raise
+                    raise Ending from error
+    except asyncio.CancelledError:  # left by a signal, or after a long silence
+        pass
+    return job.code_when_left()
 
 
 def _request(args: argparse.Namespace) -> dict[str, Any]:
@@ -88,12 +95,13 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _daemon(args: argparse.Namespace) -> AsyncIterator[Daemon | None]:
+async def _daemon(args: argparse.Namespace, job: Job) -> AsyncIterator[Daemon | None]:
     """Have a daemon while this is open: the one that runs, or one for this call."""
     settings = settings_of(args)
     if remote_url(args) or home.discover(settings.state_dir) is not None:
         yield None
         return
+    home.make(settings.state_dir)
     with logging_to(
         settings.state_dir,
         level=settings.log.level,
@@ -104,180 +112,64 @@ async def _daemon(args: argparse.Namespace) -> AsyncIterator[Daemon | None]:
         daemon = Daemon(settings, unix_socket=home.socket_path(settings.state_dir))
         try:
             await daemon.__aenter__()
-        except Conflict:
-            await _discovered(settings)
-            yield None
-            return
+        except Conflict as error:  # another came first, or is about to go
+            raise Ending from error
+        asked = asyncio.ensure_future(_heed_stop(daemon, job))
         try:
             yield daemon
+            await _wait_for_others(daemon)
         finally:
+            asked.cancel()
+            job.leave = daemon.hurry
             await daemon.__aexit__(None, None, None)
 
 
-async def _discovered(settings: Settings) -> None:
-    """Wait for the daemon that has just taken the state dir to say where it is."""
-    end = time.monotonic() + DISCOVERY
-    while home.discover(settings.state_dir) is None:  # another process
-        if time.monotonic() > end:
-            raise Unavailable(f"a daemon holds {settings.state_dir} and does not answer")
-        await asyncio.sleep(0.02)
+@asynccontextmanager
+async def _stand_in(
+    args: argparse.Namespace, job: Job, embedded: Daemon | None
+) -> AsyncIterator[None]:
+    """Follow on from another call's daemon that goes: its journal has the end of our session."""
+    state_dir = settings_of(args).state_dir
+    address = home.discover(state_dir)
+    if (
+        embedded is not None
+        or remote_url(args)
+        or address is None
+        or address.socket != str(home.socket_path(state_dir))
+    ):
+        yield
+        return
+    standing = asyncio.ensure_future(_stand(args, job))
+    try:
+        yield
+    finally:
+        job.finished.set()
+        if not job.disconnected.is_set():
+            standing.cancel()
+        await asyncio.wait([standing])
+
+
+async def _stand(args: argparse.Namespace, job: Job) -> None:
+    await job.disconnected.wait()
+    while job.session and not job.finished.is_set():
+        try:
+            async with _daemon(args, job) as own:
+                if own is not None:
+                    await job.finished.wait()
+        except Ending:
+            pass  # its lock is still held
+        await asyncio.sleep(RETRY)
+
+
+async def _heed_stop(daemon: Daemon, job: Job) -> None:
+    """Take a client's `system.stop` for the SIGTERM that it is elsewhere."""
+    await daemon.stop_requested.wait()
+    job.interrupt(signal.SIGTERM)
 
 
 async def _wait_for_others(daemon: Daemon) -> None:
     """Stay while another call uses the daemon that this one brought."""
-    if len(daemon.tasks):
-        sys.stderr.write(
-            f"agentcmd: done; staying for {len(daemon.tasks)} other tasks that use this daemon "
-            "(Ctrl-C ends them)\n"
-        )
+    if others := len(daemon.tasks):
+        what = "1 other task that uses" if others == 1 else f"{others} other tasks that use"
+        note(f"done; staying for {what} this daemon (Ctrl-C ends them)")
         await daemon.tasks.idle()
-
-
-class Job:
-    """One session seen from the terminal: output, input, signals, exit code."""
-
-    def __init__(self, args: argparse.Namespace, request: dict[str, Any]) -> None:
-        """Run this request."""
-        self._args = args
-        self._request = request
-        self._session = ""
-        self._interrupts = 0
-        self._started = time.monotonic()
-        self._input: asyncio.Queue[bytes] = asyncio.Queue(1)
-        self._wants_input = sys.stdin is not None and not sys.stdin.closed
-
-    def on_status(self, status: Status, detail: str) -> None:
-        """Say on a terminal what happens to the connection."""
-        if status == "disconnected" and self._session:
-            sys.stderr.write("agentcmd: the connection broke; connecting again\n")
-        elif status == "gap":
-            sys.stderr.write(f"agentcmd: some output of {detail} is no longer kept\n")
-
-    async def run(self, daemon: Client) -> int:
-        """Create the session and follow it to its end; gives the exit code."""
-        folder = Path(self._args.project or ".").absolute()
-        added = await daemon.call("project.add", {"path": str(_root(folder))})
-        created = await daemon.call(
-            "session.create",
-            {
-                **self._request,
-                "projectId": added["projectId"],
-                "cwd": str(folder),
-                "keepAlive": self._wants_input,
-            },
-        )
-        self._session = created["sessionId"]
-        loop = asyncio.get_running_loop()
-        helpers: list[asyncio.Task[None]] = []
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupt, daemon, helpers)
-        try:
-            async for message in daemon.subscribe(f"session:{self._session}", since=0):
-                if message.type == "session.started" and self._wants_input:
-                    threading.Thread(target=self._read_stdin, args=(loop,), daemon=True).start()
-                    helpers.append(loop.create_task(self._pass_input(daemon)))
-                await asyncio.to_thread(self._show, message)
-                if message.type in ENDS:
-                    return self._end(message)
-        except BrokenPipeError:
-            await daemon.call("session.cancel", {"sessionId": self._session})
-            raise
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-            for helper in helpers:
-                helper.cancel()
-        raise Unavailable("the stream ended before the session did")
-
-    # Output
-
-    def _show(self, message: Message) -> None:
-        """Print one message; in a thread, because a terminal or a pipe may be slow."""
-        if self._args.json:
-            _write(sys.stdout, message.raw + "\n")
-        elif message.type == "session.stream_output":
-            stream = sys.stdout if message.data["type"] == "stdout" else sys.stderr
-            _write(stream, message.data["content"])
-        elif message.type == "session.updated" and sys.stderr.isatty():
-            _write(sys.stderr, f"agentcmd: queued, place {message.data.get('position')}\n")
-
-    def _end(self, message: Message) -> int:
-        """Give the exit code that the end stands for, and say it on a terminal."""
-        data = message.data
-        code, text = data.get("exitCode", 1), f"exit {data.get('exitCode', '?')}"
-        if message.type == "session.error":
-            code = 128 + data["signal"] if data["code"] == "signaled" else 1
-            text = data["message"]
-        elif message.type == "session.cancelled":
-            text = "cancelled"
-            code = INTERRUPTED if self._interrupts else 128 + data.get("signal", signal.SIGTERM)
-        if sys.stderr.isatty():
-            took = time.monotonic() - self._started
-            _write(sys.stderr, f"agentcmd: {text}, {took:.1f} s, session {self._session}\n")
-        elif message.type == "session.error" and data["code"] != "signaled":
-            _write(sys.stderr, f"agentcmd: {text}\n")
-        return int(code)
-
-    # Input and signals
-
-    def _interrupt(self, daemon: Client, helpers: list[asyncio.Task[None]]) -> None:
-        self._interrupts += 1
-        command = "session.cancel" if self._interrupts == 1 else "session.kill"
-        if self._interrupts == 1 and sys.stderr.isatty():
-            sys.stderr.write("\nagentcmd: cancelling; once more kills it\n")
-        helpers.append(asyncio.get_running_loop().create_task(self._ask(daemon, command)))
-
-    async def _ask(self, daemon: Client, command: str) -> None:
-        with contextlib.suppress(AgentcmdError):
-            await daemon.call(command, {"sessionId": self._session})
-
-    def _read_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Read our own input in a thread, since a file or a terminal cannot be polled alike."""
-        with contextlib.suppress(RuntimeError, OSError):  # the loop has ended, or a bad terminal
-            while _in_foreground():
-                chunk = os.read(0, CHUNK)
-                asyncio.run_coroutine_threadsafe(self._input.put(chunk), loop).result()
-                if not chunk:
-                    return
-
-    async def _pass_input(self, daemon: Client) -> None:
-        while True:
-            chunk = await self._input.get()
-            request = {
-                "sessionId": self._session,
-                "data": base64.b64encode(chunk).decode(),
-                "encoding": "base64",
-                "end": not chunk,
-            }
-            while True:
-                try:
-                    await daemon.call("session.input", request)
-                    break
-                except Unavailable:
-                    await asyncio.sleep(INPUT_RETRY)  # it is not reading, or we are reconnecting
-                except AgentcmdError:
-                    return  # it has closed its input, or ended
-            if not chunk:
-                return
-
-
-def _in_foreground() -> bool:
-    """Tell whether reading the terminal is allowed: a background job would be stopped by it."""
-    try:
-        return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False
-
-
-def _write(stream: Any, text: str) -> None:
-    """Write text as UTF-8 whatever the locale says, because that is what the child wrote."""
-    stream.buffer.write(text.encode("utf-8", "surrogatepass"))
-    stream.buffer.flush()
-
-
-def _root(folder: Path) -> Path:
-    """Find the project of a folder: the root of its git checkout, or itself."""
-    for around in (folder, *folder.parents):
-        if (around / ".git").exists():
-            return around
-    return folder

@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any
 
-from daemon import __version__
+from daemon import __version__, home
 from daemon.app import Daemon, check_bind
 from daemon.cli.connect import add_home, settings_of
 from daemon.log import logging_to
@@ -29,6 +29,7 @@ async def serve(args: argparse.Namespace) -> int:
     flags = {"server": {"host": args.host, "port": args.port, "uds": args.uds}}
     settings = settings_of(args, flags)
     check_bind(settings, explicit_host=args.host is not None)
+    home.make(settings.state_dir)
     daemon = Daemon(settings)
     loop = asyncio.get_running_loop()
     with logging_to(

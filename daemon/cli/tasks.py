@@ -65,14 +65,19 @@ async def stop(args: argparse.Namespace) -> int:
             await daemon.call("system.stop")
         return 0
     if address is None:
-        raise NoDaemon("no daemon runs here")
-    os.kill(address.pid, signal.SIGTERM)
+        raise NoDaemon("no daemon runs here, so there is nothing to stop")
+    try:
+        os.kill(address.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return 0  # it ends just now
     try:
         async with asyncio.timeout(STOP_TIMEOUT):
             while home.alive(address):  # noqa: ASYNC110  # another process: there is no event
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise Unavailable(f"the daemon (pid {address.pid}) still drains; see its log") from None
+        raise Unavailable(
+            f"the daemon (pid {address.pid}) still drains; 'agentcmd stop' again kills its tasks"
+        ) from None
     return 0
 
 

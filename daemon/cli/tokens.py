@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 from typing import Any
 
-from daemon.cli.connect import add_home, settings_of, tokens_of
+from daemon.cli.connect import add_home, settings_of, tokens_of, user
 from daemon.web.auth import EVERYTHING, parse_ttl
 
 
@@ -30,6 +29,6 @@ async def token(args: argparse.Namespace) -> int:
     """Print a token."""
     scope = " ".join(args.scope) if args.scope else EVERYTHING
     tokens = tokens_of(settings_of(args))
-    minted = tokens.mint(args.user or getpass.getuser(), scope=scope, ttl=parse_ttl(args.ttl))
+    minted = tokens.mint(args.user or user(), scope=scope, ttl=parse_ttl(args.ttl))
     sys.stdout.write(f"{minted}\n")
     return 0

@@ -1,0 +1,260 @@
+"""One session as `agentcmd run` shows it: output, input, signals, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from daemon.cli.stdin import Stdin
+from daemon.client import Client, ConnectionLost, Message, NoDaemon, Status
+from daemon.core.errors import AgentcmdError, RateLimited, Unavailable
+
+ENDS = ("session.completed", "session.error", "session.cancelled")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+QUIT = 3
+"""How many signals it takes to leave a daemon that does not answer."""
+
+AWAY = 60.0
+"""Seconds that a daemon may be away while its program is followed; a restart takes a few."""
+
+INPUT_RETRY = 0.1
+"""Seconds before input that a program does not read yet is offered again."""
+
+INPUT_PACE = 0.01
+"""Seconds between two messages of input, so that they stay below the limit of a connection."""
+
+
+class Ending(Exception):
+    """The daemon that was found is about to end, and has not begun what it was asked for."""
+
+
+class Job:
+    """One session, from the request to its exit code."""
+
+    def __init__(self, args: argparse.Namespace, request: dict[str, Any]) -> None:
+        """Run this request, in the current asyncio task."""
+        self.session = ""
+        self.code: int | None = None
+        self.leave: Callable[[], Any] = cast(asyncio.Task[Any], asyncio.current_task()).cancel
+        self._args = args
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._daemon: Client | None = None
+        self.disconnected = asyncio.Event()
+        self.finished = asyncio.Event()
+        self._creating = False
+        self._signals: list[int] = []
+        self._draining = False
+        self._away: asyncio.TimerHandle | None = None
+        self._helpers: list[asyncio.Task[None]] = []
+        self._started = time.monotonic()
+        self._stdin = Stdin() if sys.stdin is not None and not sys.stdin.closed else None
+
+    def on_status(self, status: Status, detail: str) -> None:
+        """Watch the connection, and say on a terminal what happens to it."""
+        if status in ("connected", "closed") and self._away is not None:
+            self._away.cancel()
+            self._away = None
+        elif status == "disconnected" and self.code is None:
+            self._draining = detail == "1012"
+            self.disconnected.set()
+            self._away = self._away or self._loop.call_later(AWAY, self.leave)
+            if self.session:
+                note("the connection broke; connecting again")
+        elif status == "gap":
+            _write(sys.stderr, f"agentcmd: some output of {detail} is no longer kept\n")
+
+    async def run(self, daemon: Client) -> None:
+        """Create the session and follow it to its end; sets the exit code."""
+        self._daemon = daemon
+        await self._create()
+        try:
+            async for message in daemon.subscribe(f"session:{self.session}", since=0):
+                if message.type == "session.started" and self._stdin is not None:
+                    self._stdin.start()
+                    self._help(self._pass_input(self._stdin, daemon))
+                await asyncio.to_thread(self._show, message)
+                if message.type in ENDS:
+                    self.finished.set()
+                    self.code = self._end(message)
+                    return
+        except OSError:  # our reader has left, or our disk is full
+            if self._connected:
+                await self._ask("session.cancel")
+            raise
+        finally:
+            for helper in self._helpers:
+                helper.cancel()
+        raise Unavailable("the stream ended before the session did")
+
+    async def _create(self) -> None:
+        folder = Path(self._args.project or ".").absolute()
+        self._creating = True
+        try:
+            added = await self._call("project.add", {"path": str(_root(folder))})
+            created = await self._call(
+                "session.create",
+                {
+                    **self._request,
+                    "projectId": added["projectId"],
+                    "cwd": str(folder),
+                    "keepAlive": self._stdin is not None,
+                },
+            )
+        except ConnectionLost as error:
+            if self._draining:  # it answers what it has taken on, so this it has not
+                raise Ending from error
+            raise
+        except Unavailable as error:
+            if await self._daemon_drains():
+                raise Ending from error
+            raise
+        self.session = created["sessionId"]
+        for number in range(len(self._signals)):  # they came when there was nothing to cancel
+            self._pass_on(number)
+
+    async def _daemon_drains(self) -> bool:
+        try:
+            return bool((await self._call("system.status"))["status"] == "draining")
+        except ConnectionLost:
+            return True
+
+    async def _call(self, type_: str, data: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the daemon that was found, and not one that may come after it."""
+        if not self._connected:
+            raise Ending from ConnectionLost("the connection broke; try again")
+        return await cast(Client, self._daemon).call(type_, data)
+
+    # Output
+
+    def _show(self, message: Message) -> None:
+        """Print one message; in a thread, because a terminal or a pipe may be slow."""
+        if self._args.json:
+            _write(sys.stdout, message.raw + "\n")
+        elif message.type == "session.stream_output":
+            stream = sys.stdout if message.data["type"] == "stdout" else sys.stderr
+            _write(stream, message.data["content"])
+        elif message.type == "session.updated":
+            note(f"queued, place {message.data.get('position')}")
+
+    def _end(self, message: Message) -> int:
+        """Give the exit code that the end stands for, and say it on a terminal."""
+        data = message.data
+        code, text = data.get("exitCode", 1), f"exit {data.get('exitCode', '?')}"
+        if message.type == "session.error":
+            code = 128 + data["signal"] if data["code"] == "signaled" else 1
+            text = data["message"]
+        elif message.type == "session.cancelled":
+            number = data.get("signal", signal.SIGTERM)
+            code, text = 128 + (self._signals[0] if self._signals else number), "cancelled"
+        if sys.stderr.isatty():
+            took = time.monotonic() - self._started
+            note(f"{text}, {took:.1f} s, session {self.session}")
+        elif message.type == "session.error" and data["code"] != "signaled":
+            _write(sys.stderr, f"agentcmd: {text}\n")
+        return int(code)
+
+    # Signals
+
+    @contextlib.contextmanager
+    def heeding_signals(self) -> Iterator[None]:
+        """Turn Ctrl-C and the like into a cancel while this is open; nohup is left alone."""
+        ours = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        for number in ours:
+            self._loop.add_signal_handler(number, self.interrupt, number)
+        try:
+            yield
+        finally:
+            for number in ours:
+                self._loop.remove_signal_handler(number)
+
+    def interrupt(self, number: int) -> None:
+        """Cancel at the first signal, kill at the second; leave where nobody could be asked."""
+        self._signals.append(number)
+        count = len(self._signals)
+        under_way = self.code is None and (self.session or self._creating)
+        if not under_way or count >= QUIT or not self._connected:
+            self.leave()
+        elif self.session:
+            self._pass_on(count - 1)
+
+    @property
+    def _connected(self) -> bool:
+        return self._daemon is not None and self._daemon.connected
+
+    def _pass_on(self, earlier: int) -> None:
+        if not earlier:
+            note("cancelling; once more kills it", before="\n")
+        self._help(self._ask("session.kill" if earlier else "session.cancel"))
+
+    async def _ask(self, command: str) -> None:
+        with contextlib.suppress(AgentcmdError):
+            await cast(Client, self._daemon).call(command, {"sessionId": self.session})
+
+    def code_when_left(self) -> int:
+        """Give the exit code of a run that was left by a signal, or because nobody answers."""
+        if self.code is not None:
+            return self.code
+        if self._signals:
+            if self.session:
+                note(f"left; see 'agentcmd tail session:{self.session}'")
+            return 128 + self._signals[0]
+        raise NoDaemon(
+            f"the daemon has been away for {AWAY:.0f} s; once it is back, see "
+            f"'agentcmd tail session:{self.session}'"
+        )
+
+    # Input
+
+    async def _pass_input(self, stdin: Stdin, daemon: Client) -> None:
+        ended = False
+        while not ended:
+            data, ended = await stdin.take()
+            request = {
+                "sessionId": self.session,
+                "data": base64.b64encode(data).decode(),
+                "encoding": "base64",
+                "end": ended,
+            }
+            while True:
+                try:
+                    await daemon.call("session.input", request)
+                    break
+                except (Unavailable, RateLimited):
+                    await asyncio.sleep(INPUT_RETRY)  # it is not reading, or we are reconnecting
+                except AgentcmdError:
+                    return  # it has closed its input, or ended
+            await asyncio.sleep(INPUT_PACE)
+
+    def _help(self, work: Coroutine[Any, Any, None]) -> None:
+        self._helpers.append(self._loop.create_task(work))
+
+
+def note(text: str, *, before: str = "") -> None:
+    """Say something to the person at the terminal; elsewhere output is the program's alone."""
+    with contextlib.suppress(OSError):  # the terminal may have gone
+        if sys.stderr.isatty():
+            _write(sys.stderr, f"{before}agentcmd: {text}\n")
+
+
+def _write(stream: Any, text: str) -> None:
+    """Write text as UTF-8 whatever the locale says, because that is what the child wrote."""
+    stream.buffer.write(text.encode("utf-8", "surrogatepass"))
+    stream.buffer.flush()
+
+
+def _root(folder: Path) -> Path:
+    """Find the project of a folder: the root of its git checkout, or itself."""
+    for around in (folder, *folder.parents):
+        if (around / ".git").exists():
+            return around
+    return folder

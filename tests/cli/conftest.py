@@ -1,0 +1,146 @@
+"""Fixtures of the command-line tests: a command to its end, one under way, one on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support import DaemonProcess
+
+ROOT = Path(__file__).parents[2]
+AGENTCMD = [sys.executable, "-m", "daemon"]
+
+
+@pytest.fixture
+def environ(tmp_path):
+    return {
+        **os.environ,
+        "AGENTCMD_SERVER__STATE_DIR": str(tmp_path / "state"),
+        "PYTHONPATH": str(ROOT),  # commands run in a folder of their own
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "folder"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def agentcmd(environ, folder):
+    """Run a command line to its end, in a folder of its own."""
+
+    def run(*args, stdin=b"", env=None, timeout=30, **options):
+        done = subprocess.run(
+            [*AGENTCMD, *args],
+            input=stdin,
+            capture_output=True,
+            env={**environ, **(env or {})},
+            cwd=folder,
+            timeout=timeout,
+            check=False,
+            **options,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        return done
+
+    return run
+
+
+@pytest.fixture
+def begin(environ, folder):
+    """Begin a command line; what is left of it is killed with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def popen(*args, env=None, **options):
+            options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
+            process = subprocess.Popen(
+                [*AGENTCMD, *args], env={**environ, **(env or {})}, cwd=folder, **options
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield popen
+
+
+@pytest.fixture
+def serving(tmp_path):
+    daemon = DaemonProcess(tmp_path / "state")
+    daemon.start()
+    yield daemon
+    daemon.process.kill()
+    daemon.close()
+
+
+class Terminal:
+    """A command on a pseudo-terminal, as its user sees it."""
+
+    def __init__(self, *args, env, cwd):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(cwd)
+            os.execve(sys.executable, [*AGENTCMD, *args], env)
+        self.seen = b""
+        self.code = None
+
+    def until(self, text, timeout=15):
+        end = time.monotonic() + timeout
+        while text not in self.seen:
+            assert time.monotonic() < end, self.seen
+            if select.select([self.fd], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096)
+                except OSError:
+                    break
+        assert text in self.seen, self.seen
+        return self.seen
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def end(self):
+        with suppress(OSError):
+            while data := os.read(self.fd, 4096):
+                self.seen += data
+        self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        assert b"Traceback" not in self.seen, self.seen.decode(errors="replace")
+        return self.code
+
+    def hang_up(self):
+        """Close the terminal, as a window that is closed does."""
+        os.close(self.fd)
+        self.fd = None
+
+    def close(self):
+        if self.code is None:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+        if self.fd is not None:
+            os.close(self.fd)
+
+
+@pytest.fixture
+def terminal(environ, folder):
+    with contextlib.ExitStack() as stack:
+
+        def opened(*args):
+            on = Terminal(*args, env=environ, cwd=folder)
+            stack.callback(on.close)
+            fcntl.ioctl(on.fd, termios.TIOCSWINSZ, b"\x18\x00\x50\x00" + bytes(4))
+            return on
+
+        yield opened
