@@ -103,15 +103,18 @@ class Tokens:
             raise Unauthorized("the token has expired: make one with 'agentcmd token'") from None
         except jwt.InvalidTokenError as error:
             raise Unauthorized(f"the token is not valid ({error})") from None
+        except (UnicodeError, OverflowError, RecursionError):
+            raise Unauthorized("the token is not valid: it cannot be read as a JWT") from None
         sub = claims.get("sub", claims.get("userId"))
         if not isinstance(sub, str | int) or isinstance(sub, bool) or not str(sub):
             raise Unauthorized("the token names no user: it needs a sub")
-        scope = claims.get("scope", "")
+        scope = claims.get("scope") or ""
         try:
-            grants = parse_scope(scope if isinstance(scope, str) else "?")
-        except BadRequest as error:
-            raise Unauthorized(error.message) from None
-        return Caller(str(sub), grants, float(claims["exp"]))
+            grants = parse_scope(scope if isinstance(scope, str) else repr(scope))
+            # As PyJWT reads it: a part of a second does not count.
+            return Caller(str(sub), grants, float(int(claims["exp"])))
+        except (BadRequest, OverflowError) as error:
+            raise Unauthorized(f"the token is not valid ({error})") from None
 
 
 def parse_scope(scope: str) -> tuple[tuple[str, str], ...]:
@@ -191,7 +194,11 @@ class Doorkeeper:
 
     def __init__(self, *, bound: str, hosts: Collection[str], origins: Collection[str]) -> None:
         """Know the names under which the daemon may be called."""
-        self._hosts = _LOOPBACK_NAMES | {bound.lower(), f"[{bound.lower()}]"} | set(hosts)
+        self._hosts = (
+            _LOOPBACK_NAMES
+            | {bound.lower(), f"[{bound.lower()}]"}
+            | {name.lower() for name in hosts}
+        )
         self._origins = {origin.rstrip("/").lower() for origin in origins}
 
     def check(self, headers: Mapping[str, str]) -> None:
@@ -204,7 +211,7 @@ class Doorkeeper:
         origin = headers.get("Origin")
         if origin is None or origin.rstrip("/").lower() in self._origins:
             return
-        if urlsplit(origin).netloc.lower() != host.lower():
+        if _netloc_of(origin) != host.lower():
             raise Forbidden(
                 f"the origin {origin[:80]!r} is not allowed; add it to [server] origins to allow it"
             )
@@ -215,6 +222,13 @@ def _name_of(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0].lower() + "]"
     return host.partition(":")[0].lower()
+
+
+def _netloc_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _is_loopback(name: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import secrets
 import struct
+import termios
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -88,7 +90,7 @@ class Connection(Subscriber):
         self.opened = self.heard_at = self.pinged_at = self.progress_at = time.monotonic()
         self.received = 0
         self.written = 0
-        self._taken = 0
+        self._taken = self._left = 0
         self._ws = ws
         self._transport = transport
         self._limit = buffer_bytes
@@ -96,7 +98,7 @@ class Connection(Subscriber):
         self._rate = rate
         self._allowance = float(rate)
         self._counted_at = self.opened
-        self._excess = 0
+        self._excess = 0.0
         self._farewell: asyncio.TimerHandle | None = None
         transport.set_write_buffer_limits(high=buffer_bytes, low=buffer_bytes // 4)
 
@@ -167,25 +169,35 @@ class Connection(Subscriber):
         now = time.monotonic()
         passed, self._counted_at = now - self._counted_at, now
         self._allowance = min(float(self._rate), self._allowance + passed * self._rate)
+        self._excess = max(0.0, self._excess - passed * self._rate)
         if self._allowance >= 1.0:
             self._allowance -= 1.0
-            self._excess = 0
             return False
-        self._excess += 1
+        self._excess += 1.0
         return True
 
     @property
     def flooding(self) -> bool:
-        """Tell whether as many messages again came over the limit without a pause."""
+        """Tell whether a second's worth of messages has come over the limit, less what passed."""
         return self._excess >= self._rate
 
     def stalled(self, now: float, timeout: float) -> bool:
-        """Tell whether the socket has taken nothing for a while though data waits."""
+        """Tell whether the socket has taken nothing for a while though data waits.
+
+        What the kernel has not got rid of counts as waiting: it asks for more in steps of about a
+        third of its buffer, and a reader may need a minute for that.
+        """
         waiting = self._transport.get_write_buffer_size()
-        taken = self.written - waiting
-        if waiting == 0 or taken > self._taken:
-            self._taken = taken
+        left = waiting
+        if waiting or now - self.heard_at > timeout:  # else there is no need to ask the kernel
+            left += _in_kernel(self._transport)
+        taken = self.written - left
+        moving = taken > self._taken
+        if moving and self._left:
+            self.heard_at = now  # our pings wait behind the data: who takes that is there
+        if moving or not waiting:
             self.progress_at = now
+        self._taken, self._left = taken, left
         return now - self.progress_at > timeout
 
     def ping(self) -> None:
@@ -217,12 +229,23 @@ class Connection(Subscriber):
             self._transport.close()
 
     def end(self) -> None:
-        """Let go of the socket; what is written still leaves."""
+        """Let go of the socket; what is written still leaves, if the peer takes it soon."""
         if self._farewell is not None:
             self._farewell.cancel()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def _say_close(self, code: int, reason: str) -> None:
         payload = struct.pack("!H", code) + reason.encode()[:MAX_REASON]
         self.write(bytes((0x88, len(payload))) + payload)
         self.code = code
+
+
+def _in_kernel(transport: asyncio.Transport) -> int:
+    """Give the bytes that the kernel holds and the peer has not taken (tcp(7), SIOCOUTQ)."""
+    try:
+        left = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    except (OSError, AttributeError):
+        return 0  # not every system tells, nor does a socket that is closed
+    return int(struct.unpack("i", left)[0])

@@ -51,7 +51,11 @@ SWEEP = 0.5
 LINGER = 1.0
 """Seconds in which what a client still sends is read after 1009, so that no reset hides it."""
 
+ANSWERS = 2.0
+"""Seconds that commands under way have for their answer when the daemon stops."""
+
 OPENING_MESSAGES = ("auth",)
+NOT_INTRODUCED = 'the first message must be {"type":"auth","data":{"token":...}}'
 
 
 class Gateway:
@@ -80,6 +84,7 @@ class Gateway:
         self.slow_closes = 0
         self._draining = False
         self._empty = asyncio.Event()
+        self._commands: set[asyncio.Task[None]] = set()
         self._inline: dict[str, Callable[[Connection, Caller, Request], None]] = {
             "subscribe": self._subscriptions.subscribe,
             "unsubscribe": self._subscriptions.unsubscribe,
@@ -98,6 +103,8 @@ class Gateway:
             writer_limit=0,
             protocols=(SUBPROTOCOL,),
         )
+        if not ws.can_prepare(request):
+            raise BadRequest("/ws is for WebSocket clients, version 13; read with /api/events")
         await ws.prepare(request)
         transport = request.transport
         if transport is None:
@@ -146,6 +153,8 @@ class Gateway:
     async def close(self) -> None:
         """Close every connection with 1012; those that do not take it are cut."""
         self._draining = True
+        if self._commands:
+            await asyncio.wait(self._commands, timeout=ANSWERS)
         self._empty.clear()
         for peer in self.connections:
             peer.close(close_codes.RESTART, "restart")
@@ -155,13 +164,16 @@ class Gateway:
     # One client
 
     async def _serve(self, ws: web.WebSocketResponse, peer: Connection, token: str | None) -> None:
+        opening: Request | None = None
         try:
-            caller = await self._first(ws, token)
+            if token is not None:
+                caller = self._tokens.verify(token)
+            elif (opening := await self._first(ws, peer)) is not None:
+                caller = self._introduced(opening)
+            else:
+                return
         except AgentcmdError as error:
-            peer.refuse(error)
-            peer.close(close_codes.UNAUTHORIZED, error.code)
-            return
-        if caller is None:
+            self._turn_away(peer, opening, error)
             return
         peer.caller = caller
         peer.send(
@@ -172,8 +184,8 @@ class Gateway:
                 heartbeat=self._web.heartbeat,
             )
         )
-        if token is None:
-            peer.send(Authenticated(user_id=caller.sub, expires_at=caller.expires_at))
+        if opening is not None:
+            self._authenticated(peer, opening, caller)
         log.info("connection.opened", user=caller.sub)
         expiry = Expiry(peer, self._auth.warning)
         expiry.arm(caller)
@@ -189,30 +201,40 @@ class Gateway:
         finally:
             expiry.disarm()
 
-    async def _first(self, ws: web.WebSocketResponse, token: str | None) -> Caller | None:
-        """Find out who it is, from the handshake or from the first message."""
-        if token is not None:
-            return self._tokens.verify(token)
+    async def _first(self, ws: web.WebSocketResponse, peer: Connection) -> Request | None:
+        """Wait for the first message; None when the peer leaves instead."""
         try:
             async with asyncio.timeout(self._auth.timeout):
                 message = await ws.receive()
-                while message.type in (WSMsgType.PING, WSMsgType.PONG):
+                while message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    if not await self._heed(ws, peer, message):
+                        return None
                     message = await ws.receive()
         except TimeoutError:
             raise Unauthorized("no token came; send it as the first message, type auth") from None
-        if message.type is not WSMsgType.TEXT:
-            if message.type is WSMsgType.BINARY:
-                raise Unauthorized("the first message must be auth, as JSON")
-            return None
         try:
-            first = parse(message.data)
-            if first.type not in OPENING_MESSAGES:
-                raise Unauthorized("the first message must be auth, with a token")
+            if message.type is WSMsgType.TEXT:
+                return parse(message.data)
+        except (Refused, BadMessage):
+            pass
+        raise Unauthorized(NOT_INTRODUCED)
+
+    def _introduced(self, first: Request) -> Caller:
+        """Take the token of the first message."""
+        if first.type not in OPENING_MESSAGES:
+            raise Unauthorized(NOT_INTRODUCED)
+        try:
             return self._tokens.verify(first.decode(Authenticate).token)
-        except (Refused, BadMessage, BadRequest):
-            raise Unauthorized(
-                'the first message must be {"type":"auth","data":{"token":...}}'
-            ) from None
+        except BadRequest:
+            raise Unauthorized(NOT_INTRODUCED) from None
+
+    @staticmethod
+    def _turn_away(peer: Connection, opening: Request | None, error: AgentcmdError) -> None:
+        if opening is None:
+            peer.refuse(error)
+        else:
+            peer.refuse(error, channel=opening.answer_channel, id_=opening.id)
+        peer.close(close_codes.UNAUTHORIZED, error.code)
 
     async def _heed(self, ws: web.WebSocketResponse, peer: Connection, message: WSMessage) -> bool:
         """Take one frame; False at the end of the connection."""
@@ -281,7 +303,10 @@ class Gateway:
             self._answer(peer, request, answered)
             return
         peer.commands += 1
-        self._supervisor.start(self._later(peer, request, answered), name=f"command:{request.type}")
+        later = self._later(peer, request, answered)
+        command = self._supervisor.start(later, name=f"command:{request.type}")
+        self._commands.add(command)
+        command.add_done_callback(self._commands.discard)
 
     async def _later(
         self, peer: Connection, request: Request, answered: Awaitable[msgspec.Struct]
@@ -348,9 +373,13 @@ class Gateway:
             raise Unauthorized("the fresh token is another user's; open a connection of its own")
         peer.caller = fresh
         peer.on_renewal(fresh)
-        answer = Authenticated(user_id=fresh.sub, expires_at=fresh.expires_at)
-        peer.send(answer, channel=request.answer_channel, id_=request.id)
+        self._authenticated(peer, request, fresh)
         self._subscriptions.narrow(peer, fresh)
+
+    @staticmethod
+    def _authenticated(peer: Connection, request: Request, caller: Caller) -> None:
+        answer = Authenticated(user_id=caller.sub, expires_at=caller.expires_at)
+        peer.send(answer, channel=request.answer_channel, id_=request.id)
 
     # All clients
 
@@ -370,7 +399,7 @@ class Gateway:
         log.info(
             "connection.closed",
             user=peer.caller.sub if peer.caller else None,
-            code=peer.code or ws.close_code,
+            code=int(peer.code or ws.close_code or 0) or None,
             sent=peer.written,
             received=peer.received,
             seconds=round(time.monotonic() - peer.opened, 3),

@@ -14,6 +14,9 @@ from daemon.core.events import Event, event
 
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
+NO_DATA = msgspec.Raw(b"{}")
+"""What no data, and null, stand for."""
+
 ID_BYTES = 256
 """Longest id, as JSON, that a client may give a message."""
 
@@ -148,7 +151,7 @@ class Refused(Exception):  # carries an answer, is no failure of ours
 def _not_read(text: str | bytes) -> BadMessage | Refused:
     """Tell what is no message from one that holds half a character (a lone surrogate)."""
     try:
-        fields = json.loads(text)
+        fields = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         fields = None
     if isinstance(fields, dict) and isinstance(fields.get("type"), str):
@@ -156,6 +159,10 @@ def _not_read(text: str | bytes) -> BadMessage | Refused:
         echoed = json.dumps(id_).encode() if isinstance(id_, str | int) else b""
         return Refused(echoed, BadRequest("the message holds text that is no Unicode"))
     return BadMessage('a message is a JSON object with a string type, as in {"type":"ping"}')
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def parse(text: str | bytes) -> Request:
@@ -173,7 +180,7 @@ def parse(text: str | bytes) -> Request:
     if id_ and (id_[:1] not in b'"-0123456789' or len(id_) > ID_BYTES):
         raise Refused(b"", BadRequest(f"an id is a string or a number of {ID_BYTES} bytes at most"))
     channel: str | None = None
-    if fields.get("channel", b"null") != b"null":
+    if bytes(fields.get("channel", b"null")) != b"null":  # a Raw equals no bytes
         try:
             channel = parse_channel(_text.decode(fields["channel"]))
         except msgspec.DecodeError:
@@ -182,5 +189,7 @@ def parse(text: str | bytes) -> Request:
             if type_ not in ("subscribe", "unsubscribe"):  # they answer with an error of their own
                 raise Refused(id_, error) from None
             channel = _text.decode(fields["channel"])
-    data = fields.get("data", msgspec.Raw(b"{}"))
-    return Request(type_, id_, channel, msgspec.Raw(b"{}") if data == b"null" else data)
+    data = fields.get("data", NO_DATA)
+    if bytes(data) == b"null" and type_ != "ping":  # which gives back what it got
+        data = NO_DATA
+    return Request(type_, id_, channel, data)

@@ -65,7 +65,7 @@ class Rest:
         app.middlewares.append(self.border)
         app.router.add_get("/health", self._get_health)
         app.router.add_get("/metrics", self._get_metrics)
-        app.router.add_get("/api/events", self._get_events)
+        app.router.add_get("/api/events", self._get_events, allow_head=False)  # it has no end
         app.router.add_get("/api/channels/{channel}/history", self._get_history)
         app.router.add_get("/api/channels/{channel}/events/{offset}", self._get_whole)
         app.router.add_get("/api/{resource}", self._get_list)
@@ -141,8 +141,9 @@ class Rest:
         return web.Response(body=body, content_type="application/json")
 
     def _channel(self, request: web.Request) -> ChannelLog:
+        caller = self._caller(request)
         name = parse_channel(request.match_info["channel"])
-        self._caller(request).require("read", name)
+        caller.require("read", name)
         where = None if is_pattern(name) else self._journal.get(name)
         if where is None:
             raise NotFound(f"there is no channel {name}")
@@ -151,33 +152,36 @@ class Rest:
     # Commands
 
     async def _get_list(self, request: web.Request) -> web.Response:
-        return await self._run(request, "list", dict(request.query), reading=True)
+        return await self._read(request, "list")
 
     async def _get_one(self, request: web.Request) -> web.Response:
-        return await self._run(request, "get", dict(request.query), reading=True)
+        return await self._read(request, "get")
 
     async def _get_part(self, request: web.Request) -> web.Response:
-        command = request.match_info["command"]
-        return await self._run(request, command, dict(request.query), reading=True)
+        return await self._read(request, request.match_info["command"])
+
+    async def _read(self, request: web.Request, verb: str) -> web.Response:
+        caller = self._caller(request)
+        declared = self._commands.get(f"{self._domain(request)}.{verb}")
+        if declared is None or declared.__command__.action != "read":
+            raise NotFound(f"there is no {request.path[:200]} to read; commands are POSTed")
+        return await self._run(request, caller, verb, dict(request.query))
 
     async def _create(self, request: web.Request) -> web.Response:
+        caller = self._caller(request)  # who is nobody has no body read
         domain = self._domain(request)
         verb = next((verb for verb in CREATING if f"{domain}.{verb}" in self._commands), "create")
-        return await self._run(request, verb, await _body(request))
+        return await self._run(request, caller, verb, await _body(request))
 
     async def _post(self, request: web.Request) -> web.Response:
-        return await self._run(request, request.match_info["command"], await _body(request))
+        caller = self._caller(request)
+        return await self._run(request, caller, request.match_info["command"], await _body(request))
 
     async def _run(
-        self, request: web.Request, verb: str, data: dict[str, Any], *, reading: bool = False
+        self, request: web.Request, caller: Caller, verb: str, data: dict[str, Any]
     ) -> web.Response:
-        caller = self._caller(request)
         domain = self._domain(request)
         name = f"{domain}.{verb}"
-        if reading and (
-            name not in self._commands or self._commands[name].__command__.action != "read"
-        ):
-            raise NotFound(f"there is no {request.path} to read; commands are POSTed")
         data.pop("token", None)
         if "id" in request.match_info:
             id_ = request.match_info["id"]
@@ -192,7 +196,7 @@ class Rest:
         if verb not in CREATING:
             return _json(answer)
         id_ = getattr(answer, f"{domain}_id", "")
-        return _json(answer, status=201, headers={"Location": f"{request.path}/{id_}"})
+        return _json(answer, status=201, headers={"Location": f"/api/{domain}s/{id_}"})
 
     def _domain(self, request: web.Request) -> str:
         resource = request.match_info["resource"]
@@ -211,7 +215,12 @@ class Rest:
 
 async def _body(request: web.Request) -> dict[str, Any]:
     """Read a JSON object; an empty body is an empty one."""
-    raw = await request.read()
+    try:
+        raw = await request.read()
+    except web.RequestPayloadError as error:
+        raise BadRequest(f"the body cannot be read: {error}") from None
+    except ConnectionError:
+        raise BadRequest("the body broke off") from None
     if not raw.strip():
         return {}
     try:

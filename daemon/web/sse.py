@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import structlog
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp import web
 from daemon.core import frames
 from daemon.core.channels import is_pattern, parse_channel
 from daemon.core.commands import Caller
-from daemon.core.errors import BadRequest, NotFound, RateLimited
+from daemon.core.errors import BadRequest, NotFound, RateLimited, Unavailable
 from daemon.core.fanout import Batch, Fanout, Subscriber
 from daemon.core.journal import ChannelLog, Journal
 from daemon.web.connection import WebSettings
@@ -87,6 +88,11 @@ class EventStream(Subscriber):
         self._put(b"data: %b\n\n" % data)
         self.push()
 
+    @property
+    def waits(self) -> bool:
+        """Tell whether something is still to be written."""
+        return bool(self._waiting)
+
     def take_all(self) -> bytes:
         """Hand over what waits."""
         waiting, self._waiting, self._size = self._waiting, [], 0
@@ -111,19 +117,12 @@ class EventStreams:
         self._journal = journal
         self._fanout = fanout
         self._settings = settings
+        self._closed = False
         self.open: set[EventStream] = set()
 
     async def handle(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Stream the channels asked for until the reader leaves or the daemon stops."""
-        names = request.query.getall("channel", [])
-        if not names:
-            raise BadRequest("name a channel, as in /api/events?channel=session:123")
-        if len(names) > self._settings.max_subscriptions:
-            raise RateLimited(f"a stream has {self._settings.max_subscriptions} channels at most")
-        if len(self.open) >= self._settings.max_connections:
-            raise RateLimited("too many connections; try again later")
-        for name in names:
-            caller.require("read", parse_channel(name))
+        names = self._names(request, caller)
         logs = {name: self._log(name) for name in names if not is_pattern(name)}
         since = _since(request.query.get("since"))
         resume = _places(request.headers.get("Last-Event-ID", ""))
@@ -137,6 +136,9 @@ class EventStreams:
         await response.prepare(request)
         stream = EventStream(self._settings.buffer_bytes)
         self.open.add(stream)
+        # As on /ws, nobody is served beyond the end of a token: with it, coming back is a 401.
+        loop = asyncio.get_running_loop()
+        expiry = loop.call_later(max(0.0, caller.expires_at - time.time()), stream.end)
         try:
             for name in names:
                 if (where := logs.get(name)) is None:
@@ -145,9 +147,14 @@ class EventStreams:
                     epoch, offset = resume.get(name, (None, since))
                     self._follow(stream, where, offset, epoch)
             await self._write(response, stream)
-        except (ConnectionError, TimeoutError):
-            pass  # the reader left, or takes nothing; it resumes by Last-Event-ID
+        except ConnectionError:
+            pass  # the reader left; it resumes by Last-Event-ID
+        except TimeoutError:
+            log.info("stream.stalled", user=caller.sub)
+            if request.transport is not None:
+                request.transport.abort()  # the end of the response would wait for it, too
         finally:
+            expiry.cancel()
             stream.end()
             self.open.discard(stream)
             self._fanout.leave(stream)
@@ -155,8 +162,23 @@ class EventStreams:
 
     def close(self) -> None:
         """End every stream; readers come back by themselves."""
+        self._closed = True
         for stream in self.open:
             stream.end()
+
+    def _names(self, request: web.Request, caller: Caller) -> list[str]:
+        names = list(dict.fromkeys(request.query.getall("channel", [])))
+        if not names:
+            raise BadRequest("name a channel, as in /api/events?channel=session:123")
+        if len(names) > self._settings.max_subscriptions:
+            raise RateLimited(f"a stream has {self._settings.max_subscriptions} channels at most")
+        if self._closed:
+            raise Unavailable("the daemon stops; try again when it is back")
+        if len(self.open) >= self._settings.max_connections:
+            raise RateLimited("too many connections; try again later")
+        for name in names:
+            caller.require("read", parse_channel(name))
+        return names
 
     def _log(self, name: str) -> ChannelLog:
         where = self._journal.get(name)
@@ -182,7 +204,7 @@ class EventStreams:
 
     async def _write(self, response: web.StreamResponse, stream: EventStream) -> None:
         await response.write(b"retry: 1000\n\n")
-        while not stream.gone:
+        while not stream.gone or stream.waits:
             try:
                 async with asyncio.timeout(KEEP_ALIVE):
                     await stream.filled.wait()

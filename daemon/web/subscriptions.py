@@ -28,7 +28,16 @@ class Subscriptions:
 
     def subscribe(self, peer: Connection, caller: Caller, request: Request) -> None:
         """Answer `subscribe`, once for each channel that it names."""
-        data, names = self._addressed(request)
+        try:
+            data, names = self._addressed(request)
+        except BadRequest as error:
+            if request.channel is None:
+                raise
+            refusal = SubscriptionError(
+                channel=request.channel, code=error.code, message=error.message
+            )
+            peer.send(refusal, channel=request.channel, id_=request.id)
+            return
         for name in names:
             try:
                 answer = self._one(peer, caller, name, data)
@@ -77,12 +86,13 @@ class Subscriptions:
         elif (where := self._journal.get(name)) is not None:
             self._fanout.unsubscribe(peer, where)
 
-    @staticmethod
-    def _addressed(request: Request) -> tuple[Subscribe, list[str]]:
+    def _addressed(self, request: Request) -> tuple[Subscribe, list[str]]:
         data: Subscribe = request.decode(Subscribe)
         names = data.channels if data.channels is not None else [request.channel or ""]
-        if names == [""]:
-            raise BadRequest(f"{request.type} needs a channel, or data.channels")
+        if names in ([], [""]):
+            raise BadRequest(f"{request.type} needs a channel, or data.channels with one at least")
+        if len(names) > self._limit:  # each has an answer, all in one turn
+            raise BadRequest(f"{request.type} takes {self._limit} channels at a time")
         return data, names
 
     def narrow(self, peer: Connection, caller: Caller) -> None:
