@@ -8,9 +8,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from support import DURABLE, Core, DaemonProcess, Running, settings_for
+from support import DURABLE, Core, DaemonProcess, Running, http_session, settings_for
 
 from daemon.app import Daemon
 from daemon.core.fanout import Fanout
@@ -61,7 +60,7 @@ async def start_daemon(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
             daemon = await stack.enter_async_context(
                 Daemon(settings_for(tmp_path / "state", **environ), debug=True)
             )
-            http = await stack.enter_async_context(aiohttp.ClientSession())
+            http = await stack.enter_async_context(http_session())
             return Running(daemon, http)
 
         yield start

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -48,6 +53,22 @@ def settings_for(state_dir: Path, **environ: str) -> Settings:
             **{f"AGENTCMD_{name}": value for name, value in environ.items()},
         }
     )
+
+
+@asynccontextmanager
+async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a session that lets go of every WebSocket made with it, however the test ended."""
+    made: list[Noted] = []
+
+    class Noted(aiohttp.ClientWebSocketResponse):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    async with aiohttp.ClientSession(ws_response_class=Noted) as http:
+        yield http
+        for each in made:
+            each._response.close()
 
 
 class Running:
@@ -124,6 +145,89 @@ class Socket:
                     return self.raw.close_code
 
 
+class RawSocket:
+    """A client below any library: bytes in, bytes out, reading only when told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, running: Running, request: bytes, *, receive_bytes: int = 0) -> RawSocket:
+        """Connect and send bytes; `receive_bytes` is what the kernel takes for us unread."""
+        parts = urlsplit(running.url)
+        own = socket.socket()
+        if receive_bytes:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        own.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(own, (parts.hostname, parts.port))
+        raw = cls(*await asyncio.open_connection(sock=own, limit=receive_bytes or 2**16))
+        raw.writer.write(request)
+        return raw
+
+    @classmethod
+    async def connect(
+        cls, running: Running, *, token: bytes | None = None, receive_bytes: int = 0
+    ) -> RawSocket:
+        """Open a WebSocket; the token goes into the header as it is."""
+        token = running.token().encode() if token is None else token
+        host = urlsplit(running.url).netloc
+        request = (
+            f"GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            "Sec-WebSocket-Version: 13\r\n"
+        ).encode() + (b"Authorization: Bearer %b\r\n\r\n" % token if token else b"\r\n")
+        raw = await cls.open(running, request, receive_bytes=receive_bytes)
+        await raw.reader.readuntil(b"\r\n\r\n")
+        return raw
+
+    def send(self, text: str | bytes, *, opcode: int = 1, fin: bool = True) -> None:
+        data = text if isinstance(text, bytes) else text.encode()
+        size = len(data)
+        if size < 126:
+            length = bytes((0x80 | size,))
+        elif size < 65536:
+            length = b"\xfe" + struct.pack("!H", size)
+        else:
+            length = b"\xff" + struct.pack("!Q", size)
+        self.writer.write(bytes(((0x80 if fin else 0) | opcode,)) + length + b"\0\0\0\0" + data)
+
+    async def frame(self) -> tuple[int, bytes]:
+        first, second = await self.reader.readexactly(2)
+        size = second & 0x7F
+        if size == 126:
+            (size,) = struct.unpack("!H", await self.reader.readexactly(2))
+        elif size == 127:
+            (size,) = struct.unpack("!Q", await self.reader.readexactly(8))
+        return first & 0xF, await self.reader.readexactly(size)
+
+    async def next(self) -> dict[str, Any]:
+        """Give the next text message."""
+        while True:
+            opcode, payload = await self.frame()
+            if opcode == 1:
+                return json.loads(payload)
+            if opcode == 8:
+                return {"type": "close", "code": struct.unpack("!H", payload[:2])[0]}
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+def emit_lines(running: Running, count: int, *, session: str = "1", size: int = 0) -> None:
+    """Put events on a session's channel, as its domain would."""
+    from domains.session.events import StreamOutput
+
+    for number in range(count):
+        text = f"{number}{'x' * size}\n"
+        running.daemon._bus.emit(StreamOutput(session_id=session, content=text, type="stdout"))
+
+
+async def written(running: Running, count: int, **options: Any) -> None:
+    """Emit lines, and wait until they are on disk."""
+    emit_lines(running, count, **options)
+    await running.daemon._journal.flushed()
+
+
 class DaemonProcess:
     """`agentcmd serve` as a process of its own, for what kills and restarts it."""
 
@@ -182,7 +286,9 @@ class DaemonProcess:
 
 
 def open_descriptors(pid: int | str = "self") -> int:
-    """Count a process's open descriptors."""
+    """Count a process's open descriptors; of ours, those that no garbage of a test holds."""
+    if pid == "self":
+        gc.collect()
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 

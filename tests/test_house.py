@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import inspect
 import json
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
 import daemon
+import domains
 from daemon.app import build_registry
 from daemon.core.errors import error_classes
 from daemon.reference import first_line, written
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "daemon").rglob("*.py")) + sorted((ROOT / "domains").rglob("*.py"))
+SOURCES_OF_ROOMS = [
+    path
+    for path in SOURCES
+    if path.parent in (ROOT / "daemon/core", ROOT / "daemon/web") and path.stem != "__init__"
+]
+DOMAIN_FOLDERS = sorted({path.parent for path in (ROOT / "domains").glob("*/__init__.py")})
 
 
 def test_our_daemon_package_is_the_installed_one():
@@ -42,11 +51,55 @@ def test_only_the_supervisor_starts_tasks():
         "daemon/core/supervisor.py",
         "daemon/client.py",
         "daemon/cli/run.py",
+        "daemon/cli/job.py",
         "daemon/cli/channels.py",
     }
     for path in SOURCES:
         if str(path.relative_to(ROOT)) not in owners:
             assert not re.search(r"create_task\(|ensure_future\(", path.read_text()), path
+
+
+ELSEWHERE = {
+    "daemon/web/errors.py": "tests/web/test_rest.py",
+    "daemon/web/expiry.py": "tests/web/test_auth.py",
+    "daemon/web/metrics.py": "tests/web/test_rest.py",
+    "domains/system": "tests/domains/test_task.py",
+}
+"""What is tested by a file that does not bear its name; a domain has one file for its folder."""
+
+
+def test_every_room_has_its_tests_at_the_mirrored_place():
+    rooms = {path: f"tests/{path.parent.name}/test_{path.name}" for path in SOURCES_OF_ROOMS}
+    rooms |= {path: f"tests/domains/test_{path.name}.py" for path in DOMAIN_FOLDERS}
+    missing, stale = [], []
+    for room, mirrored in rooms.items():
+        name = str(room.relative_to(ROOT))
+        found = (ROOT / mirrored).exists() or (ROOT / mirrored).with_suffix("").is_dir()
+        if not found and not (ROOT / ELSEWHERE.get(name, "no")).exists():
+            missing.append(f"{name}: {mirrored}")
+        if found and name in ELSEWHERE:
+            stale.append(name)
+    assert missing == []
+    assert stale == [], "no longer elsewhere"
+    assert ELSEWHERE.keys() <= {str(room.relative_to(ROOT)) for room in rooms}
+
+
+def test_every_test_of_core_is_of_a_room_that_exists():
+    rooms = {path.stem for path in SOURCES_OF_ROOMS if path.parent.name == "core"}
+    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests/core").glob("test_*.py")}
+    assert tested == rooms
+
+
+def test_every_command_has_one_handler():
+    handlers = [
+        handled.__command__.name
+        for info in pkgutil.walk_packages(domains.__path__, "domains.")
+        for cls in vars(importlib.import_module(info.name)).values()
+        if inspect.isclass(cls) and cls.__module__ == info.name
+        for method in vars(cls).values()
+        if (handled := getattr(method, "__handles__", None)) is not None
+    ]
+    assert sorted(handlers) == sorted(build_registry().commands)
 
 
 def test_every_event_and_command_has_its_published_sentence():

@@ -127,6 +127,7 @@ class EventBus:
         return tuple(each for key in keys for each in self._listeners.get(key, ()))
 
     def _remove(self, event: str, listener: Listener) -> None:
+        listener.removed = True
         self._listeners.get(event, {}).pop(listener, None)
         self._resolved.clear()
 
@@ -140,12 +141,15 @@ class Listener:
         """Hear with `handler`."""
         self.name = f"{event}:{getattr(handler, '__qualname__', repr(handler))}"
         self.cut_off: Callable[[], None] = lambda: None
+        self.removed = False
         self._handler = handler
         self._supervisor = supervisor
         self._as_data = as_data
 
     def hear(self, event: Event) -> asyncio.Future[None] | None:
         """Run the handler; what it raises is logged here and goes no further."""
+        if self.removed:  # by one that has heard the same event just now
+            return None
         try:
             self._handler(self._form(event))
         except Exception:
@@ -169,6 +173,8 @@ class AsyncListener(Listener):
 
     def hear(self, event: Event) -> asyncio.Future[None] | None:
         """Queue the event; a listener that never keeps up is cut off, and the log says so."""
+        if self.removed:
+            return None
         if len(self._backlog) >= LISTENER_BACKLOG:
             log.error("listener.cut_off", listener=self.name, behind=len(self._backlog))
             self.cut_off()
@@ -188,7 +194,9 @@ class AsyncListener(Listener):
                     result = self._handler(self._form(event))
                     if result is not None:
                         await result
-                except Exception:
+                except (Exception, asyncio.CancelledError) as error:
+                    if _cancelling(error):
+                        raise
                     log.exception(
                         "listener.failed", listener=self.name, event_name=event.__event__.name
                     )
@@ -197,3 +205,9 @@ class AsyncListener(Listener):
                         heard.set_result(None)
         finally:
             self._running = False
+
+
+def _cancelling(error: BaseException) -> bool:
+    """Tell the end of this task from a listener that has awaited something cancelled."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -10,8 +10,8 @@ GLOBAL = "global"
 """The daemon's own channel; what is told there reaches every client unasked."""
 
 _SEGMENT = r"[A-Za-z0-9_.\-]{1,128}"
-_NAME = re.compile(rf"[a-z]{{1,32}}(?::{_SEGMENT}){{0,4}}", re.ASCII)
-_PATTERN = re.compile(rf"\*|[a-z]{{1,32}}(?::(?:{_SEGMENT}|\*)){{0,4}}", re.ASCII)
+_NAME = re.compile(rf"{GLOBAL}|[a-z]{{1,32}}(?::{_SEGMENT}){{1,4}}", re.ASCII)
+_PATTERN = re.compile(rf"\*|[a-z]{{1,32}}(?::(?:{_SEGMENT}|\*)){{1,4}}", re.ASCII)
 _ID = re.compile(_SEGMENT, re.ASCII)
 
 

@@ -79,15 +79,16 @@ class Dispatcher:
         try:
             decoded = self._registry.decoders[declared.__command__.name].decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRequest(f"{name}: {error}") from None
+            raise BadRequest(_explained(declared, error)) from None
         return self.run(decoded, caller)
 
     def call_with(self, name: str, data: Mapping[str, Any], caller: Caller) -> Answered:
         """Carry out one command given as values, in which numbers may be written as text."""
+        declared = self.declared(name)
         try:
-            decoded = msgspec.convert(data, self.declared(name), strict=False)
+            decoded = msgspec.convert(data, declared, strict=False)
         except msgspec.ValidationError as error:
-            raise BadRequest(f"{name}: {error}") from None
+            raise BadRequest(_explained(declared, error)) from None
         return self.run(decoded, caller)
 
     def declared(self, name: str) -> type[Command]:
@@ -106,3 +107,10 @@ class Dispatcher:
         if info.action == "write":
             self._ready()
         return self._handlers[info.name](decoded, caller)
+
+
+def _explained(declared: type[Command], error: Exception) -> str:
+    """Say what does not fit, and for an unknown field what there is."""
+    known = ", ".join(declared.__struct_encode_fields__) or "none"
+    hint = f"; there is: {known}" if "unknown field" in str(error) else ""
+    return f"{declared.__command__.name}: {error}{hint}"

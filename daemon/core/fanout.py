@@ -120,7 +120,7 @@ class Fanout:
         """Follow a channel, after an offset or from now on. A second time changes nothing."""
         started = who.channels.get(where)
         if started is not None:
-            recovered = since is None or since >= started
+            recovered = (since is None or since >= started) and epoch in (None, where.epoch)
             return Subscribed(where.name, where.epoch, where.flushed, where.oldest, recovered)
         position, recovered = _place(where, since, epoch)
         answer = Subscribed(where.name, where.epoch, where.flushed, where.oldest, recovered)
@@ -260,6 +260,9 @@ class Fanout:
 
     async def _step(self, who: Subscriber, where: ChannelLog, position: int) -> bool:
         """Give the next page of one channel; False when the subscriber cannot go on."""
+        if self._journal.get(where.name) is not where:
+            who.overtaken(where)  # retention forgot it: if it speaks again, it has another log
+            return False
         if position >= where.flushed:
             # Caught up: leaving the chase and joining the live set happen in one loop step.
             del who.behind[where]

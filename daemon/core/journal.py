@@ -230,7 +230,7 @@ class Journal:
         """Drop a channel of which nothing is kept; if it speaks again, it has another epoch."""
         del self._logs[where.name]
         self._recent.pop(where, None)
-        self._ring_total -= where.ring_bytes
+        self._ring_total -= where.drop(0)
         self.execute("DELETE FROM channel WHERE id = :id", id=where.id)
         for listener in self._forget_listeners:
             listener(where.name)
@@ -384,9 +384,14 @@ class Journal:
             self._recent.move_to_end(where)
             if where.ring_bytes > limit + limit // 4:  # in larger steps: a list is cut in front
                 self._ring_total -= where.drop(limit)
+        undelivered: list[ChannelLog] = []
         while self._ring_total > self.settings.ring_bytes_total and self._recent:
             where, _ = self._recent.popitem(last=False)
             self._ring_total -= where.drop(0)
+            if where.frames:
+                undelivered.append(where)  # its turn comes, though it may never speak again
+        for where in undelivered:
+            self._recent[where] = None
 
     def _skip(self) -> None:
         for where in self.take_fresh():

@@ -60,7 +60,7 @@ class _Spawner:
         finally:
             theirs.close()
         asyncio.get_running_loop().add_reader(self.link.fileno(), self._hear)
-        log.info("spawner.started", pid=self.process.pid)
+        log.debug("spawner.started", pid=self.process.pid)
 
     @property
     def alive(self) -> bool:

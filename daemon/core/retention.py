@@ -39,7 +39,7 @@ class Retention:
         if self._settings.keep_bytes:
             await self._by_size(durable)
         for log in durable:
-            if log.oldest > log.head and not log.followers:
+            if log.oldest > log.head == log.flushed and not log.followers:
                 self._journal.forget(log)
 
     async def _down_to(self, log: ChannelLog, upto: int) -> None:

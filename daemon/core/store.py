@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
-from daemon.core.errors import AgentcmdError
+from daemon.core.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +58,8 @@ Result = TypeVar("Result")
 Schema = Sequence[str]
 
 
-class StoreError(AgentcmdError):
+class StoreError(Unavailable):
     """The store cannot be opened; the sentence says what to do."""
-
-    code = "unavailable"
 
 
 @dataclass(slots=True)
@@ -124,13 +122,14 @@ class Store:
         self._loop = asyncio.get_running_loop()
         try:
             self._writing = await asyncio.to_thread(self._open)
-            self._reading = await asyncio.to_thread(self._connect, read_only=True)
+            try:
+                self._reading = await asyncio.to_thread(self._connect, read_only=True)
+            except BaseException:
+                self._writing.close()
+                raise
         except sqlite3.Error as error:
             self._readers.shutdown()
-            raise StoreError(
-                f"cannot open {self.path}: {error}; "
-                "free the disk or move the file away, history begins anew without it"
-            ) from None
+            raise self._unusable(error) from None
         except BaseException:
             self._readers.shutdown()
             raise
@@ -173,7 +172,10 @@ class Store:
                 WHERE event.id > channel.id << {OFFSET_BITS}
                 AND event.id < (channel.id + 1) << {OFFSET_BITS}), 0)), oldest FROM channel
         """  # noqa: S608  # a number of our own
-        return await self.read(lambda db: [Head(*row) for row in db.execute(every)])
+        try:
+            return await self.read(lambda db: [Head(*row) for row in db.execute(every)])
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
 
     async def page(self, channel: int, after: int, upto: int, limit: int) -> list[bytes]:
         """Read bodies of one channel after an offset, up to about `limit` bytes."""
@@ -196,6 +198,12 @@ class Store:
 
         return await self.read(query)
 
+    def _unusable(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(
+            f"cannot open {self.path}: {error}; "
+            "free the disk or move the file away, history begins anew without it"
+        )
+
     # What follows runs in the opening or the writing thread.
 
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
@@ -204,13 +212,17 @@ class Store:
         db = sqlite3.connect(
             uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        db.execute("PRAGMA busy_timeout = 5000")
-        if not read_only:
-            db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA wal_autocheckpoint = {WAL_BYTES // PAGE_BYTES}")
-            db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            db.execute("PRAGMA busy_timeout = 5000")
+            if not read_only:
+                db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute(f"PRAGMA wal_autocheckpoint = {WAL_BYTES // PAGE_BYTES}")
+                db.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _open(self) -> sqlite3.Connection:
@@ -316,7 +328,9 @@ class Store:
         """Run a domain's statement; one that can never work must not hold up the log."""
         try:
             db.execute(sql, values)
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError) as error:
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+            if not _hopeless(error):
+                raise
             log.error("store.statement_refused", sql=sql, error=str(error))
 
     def _prune(self, db: sqlite3.Connection, what: Prune) -> int:
@@ -342,12 +356,13 @@ class Store:
                 (oldest, oldest - 1, what.channel),
             )
             db.execute("COMMIT")
-            db.execute("PRAGMA incremental_vacuum(256)").fetchall()
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             log.warning("store.prune_failed", error=str(error))
             return what.oldest
+        with contextlib.suppress(sqlite3.Error):  # the rows are gone; the file shrinks next time
+            db.execute("PRAGMA incremental_vacuum(256)").fetchall()
         return oldest
 
     def _tell(self, function: Callable[..., None], *values: object) -> None:
@@ -355,12 +370,28 @@ class Store:
             self._loop.call_soon_threadsafe(function, *values)
 
 
+def _hopeless(error: Exception) -> bool:
+    """Tell a statement that can never work from a disk that does not take it now."""
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_ERROR  # no such table, bad SQL
+    never = (
+        sqlite3.IntegrityError,
+        sqlite3.ProgrammingError,
+        sqlite3.InterfaceError,
+        sqlite3.DataError,
+        OverflowError,
+        UnicodeEncodeError,
+    )
+    return isinstance(error, never)
+
+
 def oldest_first(db: sqlite3.Connection, channels: Iterable[tuple[int, int]]) -> list[int]:
     """Order channels by the time of their oldest event, for retention by size."""
     stamps = []
     for id_, oldest in channels:
         row = db.execute(
-            "SELECT ts FROM event WHERE id >= ? LIMIT 1", ((id_ << OFFSET_BITS) + oldest,)
+            "SELECT ts FROM event WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+            ((id_ << OFFSET_BITS) + oldest, (id_ + 1) << OFFSET_BITS),
         ).fetchone()
         if row is not None:
             stamps.append((row[0], id_))

@@ -28,7 +28,8 @@ class Supervisor:
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel what still runs, and wait until it has ended."""
-        await self.cancel(self._tasks)
+        while self._tasks - {asyncio.current_task()}:  # one that ends may start another
+            await self.cancel(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, Result], *, name: str) -> asyncio.Task[Result]:
         """Run a coroutine under a name; a failure is logged even when nobody awaits it."""
@@ -130,6 +131,10 @@ class Waiter:
 
     def move(self, place: int) -> None:
         """Tell the place when it is another than before."""
-        if place != self._place:
-            self._place = place
+        if place == self._place:
+            return
+        self._place = place
+        try:
             self._moved(place)
+        except Exception:  # whoever has moved the queue is another one
+            log.exception("slots.failed", owner=self.owner)

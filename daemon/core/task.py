@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Protocol, Self, cast
 import structlog
 
 from daemon.core.child import Exit
-from daemon.core.errors import AgentcmdError
+from daemon.core.errors import AgentcmdError, Unavailable
 from daemon.core.gate import Gate
 from daemon.core.launcher import Launcher
 from daemon.core.process import Process
@@ -148,9 +148,18 @@ class Task:
             finally:
                 if self.process is not None:
                     self.process.close()
-                self.state = "exited"
-                self._owner.ended(self)
-                log.info("task.ended", kind=self.kind, reason=self.reason, exit=self.exit)
+                self._end()
+
+    def never_ran(self) -> None:
+        """End a task that was cancelled before its first step, unless it has ended."""
+        if self.state != "exited":
+            self.reason = "daemon_stopped"
+            self._end()
+
+    def _end(self) -> None:
+        self.state = "exited"
+        self._owner.ended(self)
+        log.info("task.ended", kind=self.kind, reason=self.reason, exit=self.exit)
 
     async def _granted(self, waiter: Waiter) -> bool:
         """Wait for the slot; False when a stop or the deadline came first."""
@@ -179,16 +188,19 @@ class Task:
         log.info("task.started", kind=self.kind, pid=self.process.pid)
         if self._hard:
             self.process.kill()
-        self.reason = await self._wait(self.process)
+        self.reason = await self._wait(self.process, gate)
         self.exit = await self.process.finish(self._limits.drain_timeout)
         if self.reason == "exited":
             self.reason = _natural(self.exit)
 
-    async def _wait(self, process: Process) -> Reason:
+    async def _wait(self, process: Process, gate: Gate) -> Reason:
         """Wait for the end, whoever brings it about."""
         while not process.exited.done() and not self._stop.done():
             reason, left = self._next_deadline()
             if left is not None and left <= 0:
+                if reason == "silent" and gate.closed:
+                    self._heard = time.monotonic()  # nobody listens: the disk is behind
+                    continue
                 self.stop(reason)
                 break
             await asyncio.wait(
@@ -239,6 +251,7 @@ class Tasks:
         self._gate = gate
         self._tasks: dict[str, Task] = {}
         self._ends: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     async def __aenter__(self) -> Self:
         """Begin; the launcher is open already."""
@@ -256,6 +269,11 @@ class Tasks:
         except TimeoutError:
             log.error("tasks.given_up", tasks=len(self))
             await self._supervisor.cancel(set(self._ends))
+
+    def require_open(self) -> None:
+        """Refuse, with Unavailable, what would come too late to be stopped with the others."""
+        if self._stopping:
+            raise Unavailable("the daemon stops; try again when it is back")
 
     def start(self, task: Task) -> Task:
         """Supervise a task from now to its end."""
@@ -286,6 +304,7 @@ class Tasks:
 
     async def stop_all(self, *, hard: bool = False) -> None:
         """Stop every task because the daemon stops, and wait until each tree is empty."""
+        self._stopping = True
         for task in self:
             task.stop("daemon_stopped", hard=hard)
         if self._ends:
@@ -294,3 +313,4 @@ class Tasks:
     def _gone(self, done: asyncio.Task[None], task: Task) -> None:
         self._ends.discard(done)
         self._tasks.pop(task.id, None)
+        task.never_ran()

@@ -73,8 +73,14 @@ class TextStream:
         return self._fed_at + PROMPT
 
     def _wake_later(self) -> None:
-        if self._rest and self._timer is None:
-            self._timer = self._loop.call_at(self._due(self._loop.time()), self._wake)
+        if not self._rest:
+            return
+        due = self._due(self._loop.time())
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()  # it was set for a prompt, and a whole line has come since
+        self._timer = self._loop.call_at(due, self._wake)
 
     def _wake(self) -> None:
         self._timer = None

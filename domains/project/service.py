@@ -71,6 +71,10 @@ class ProjectService:
         if project_id is None and cwd is None:
             project_id = SCRATCH
         if project_id is None:
+            if not Path(str(cwd)).is_absolute():
+                raise BadRequest(
+                    f"{str(cwd)[:200]!r} is relative: to which project? Give projectId"
+                )
             folder = await asyncio.to_thread(_resolved, str(cwd))
             return self._around(folder).id, folder
         project = self._get(project_id)
@@ -86,7 +90,9 @@ class ProjectService:
     async def add(self, command: AddProject, _: Caller) -> OneProject:
         """Make a folder a project."""
         if not Path(command.path).is_absolute():
-            raise BadRequest(f"{command.path!r} is relative; give the absolute path of the folder")
+            raise BadRequest(
+                f"{command.path[:200]!r} is relative; give the absolute path of the folder"
+            )
         name = command.name
         if name is not None and not 0 < len(name) <= NAME_LENGTH:
             raise BadRequest(f"a name has 1 to {NAME_LENGTH} characters")
@@ -191,6 +197,10 @@ def _resolved(path: str) -> str:
         raise BadRequest(f"the folder {path[:200]!r} cannot be used: {why}") from None
     if not folder.is_dir():
         raise BadRequest(f"{path[:200]!r} is not a folder")
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"{path[:200]!r} leads to a folder whose name is not UTF-8") from None
     return str(folder)
 
 

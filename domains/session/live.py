@@ -11,7 +11,7 @@ from typing import Literal, cast
 import msgspec
 
 from daemon.core.bus import EventBus
-from daemon.core.errors import Conflict
+from daemon.core.errors import Conflict, Unavailable
 from daemon.core.process import Feed
 from daemon.core.task import Task
 from daemon.core.text import TextStream
@@ -25,6 +25,9 @@ from domains.session.events import (
     SessionUpdated,
     StreamOutput,
 )
+
+EARLY_BYTES = 1 << 20
+"""Most input that waits for a program that is still queued."""
 
 Stream = Literal["stdout", "stderr", "system"]
 
@@ -48,6 +51,8 @@ class LiveSession:
         self._save = save
         self._gone = gone
         self._feed: Feed | None = None
+        self._early = bytearray(invocation.first_input)
+        self._ending = not invocation.keep_input
         self._texts = {
             "stdout": TextStream(lambda text: self._say("stdout", text)),
             "stderr": TextStream(lambda text: self._say("stderr", text)),
@@ -75,10 +80,11 @@ class LiveSession:
         )
         self._feed = task.process.feed if task.process else None
         if self._feed is not None:
-            if self._invocation.first_input:
-                self._feed.write(self._invocation.first_input)
-            if not self._invocation.keep_input:
+            if self._early:
+                self._feed.write(bytes(self._early))
+            if self._ending:
                 self._feed.end()
+        self._early.clear()
 
     def output(self, stream: str, data: bytes) -> None:
         """Pass output on; what waits of the other stream goes first, so that order is kept."""
@@ -102,17 +108,29 @@ class LiveSession:
         return secrets.token_hex(6)
 
     def write(self, data: bytes, *, end: bool = False) -> None:
-        """Write to the program's input; Conflict when it has none, or not yet, or no longer."""
-        if self._feed is None:
-            if self.session.state == "queued":
-                raise Conflict("the session is still queued; wait for session.started")
+        """Write to the program's input, or keep it until that runs.
+
+        Conflict when it has none, or no longer; Unavailable when too much waits.
+        """
+        if not self._invocation.keep_input:
             raise Conflict(
                 "the session reads no input; create it with keepAlive to send more than the prompt"
             )
+        if self._feed is None:
+            self._keep(data, end=end)
+            return
         if data:
             self._feed.write(data)
         if end:
             self._feed.end()
+
+    def _keep(self, data: bytes, *, end: bool) -> None:
+        if self._ending:
+            raise Conflict("the session's input has ended")
+        if len(self._early) + len(data) > EARLY_BYTES:
+            raise Unavailable("the session is still queued and more does not fit; try again later")
+        self._early += data
+        self._ending = end
 
     def _say(self, stream: Stream, text: str) -> None:
         self._bus.emit(StreamOutput(session_id=self.session.id, content=text, type=stream))

@@ -16,7 +16,7 @@ import structlog
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
-from daemon.core.errors import BadRequest, Conflict, NotFound
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
 from daemon.core.program import Program, specification
 from daemon.core.task import Task, Tasks, TaskSettings
@@ -45,6 +45,9 @@ log = structlog.get_logger(__name__)
 
 SCRATCH_GRANT = "project:*"
 """What creating in the scratch project needs: it belongs to nobody in particular."""
+
+PAGE = 100
+"""Least rows that a list reads at once, of which a narrow token may see few."""
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -115,9 +118,15 @@ class SessionService:
             caller.require("write", SCRATCH_GRANT)
         elif command.project_id is not None:
             caller.require("write", f"project:{command.project_id}")
-        project_id, cwd = await self._projects.locate(command.project_id, command.cwd)
+        try:
+            project_id, cwd = await self._projects.locate(command.project_id, command.cwd)
+        except AgentcmdError:
+            if command.project_id is None:  # which folders there are is for those who may use any
+                caller.require("write", "project:*")
+            raise
         if command.cwd is not None:
             caller.require("write", f"project:{project_id}")
+        self._tasks.require_open()  # the folder has taken its time
         session = Session(
             id=new_id(),
             project_id=project_id,
@@ -160,10 +169,11 @@ class SessionService:
         """List what the token may read."""
         found: list[Session] = []
         before = command.cursor or "~"  # sorts behind every id
+        size = max(command.limit, PAGE)
         while len(found) < command.limit:
-            page = await self._records.page(command, before, command.limit)
+            page = await self._records.page(command, before, size)
             found += [each for each in page if caller.may("read", f"session:{each.id}")]
-            if len(page) < command.limit:
+            if len(page) < size and len(found) <= command.limit:
                 return ManySessions(sessions=found[: command.limit])
             before = page[-1].id
         found = found[: command.limit]
@@ -186,7 +196,9 @@ class SessionService:
         """Write to the input of a live session; plain, so that pieces stay in order."""
         live = self._live.get(command.session_id)
         if live is None:
-            raise Conflict(f"the session {command.session_id[:80]!r} does not run")
+            if self._journal.get(f"session:{command.session_id}") is None:
+                raise _unknown(command.session_id)
+            raise Conflict(f"the session {command.session_id} has ended; create a new one")
         live.write(_decoded(command), end=command.end)
         return SessionState(session_id=live.session.id, state=live.session.state)
 
@@ -228,7 +240,7 @@ class SessionService:
         live = self._live.get(session_id)
         session = live.session if live else await self._records.get(session_id)
         if session is None:
-            raise NotFound(f"there is no session {session_id[:80]!r}; 'agentcmd session list'")
+            raise _unknown(session_id)
         return session
 
     async def _need_live(self, session_id: str) -> LiveSession:
@@ -267,6 +279,12 @@ def new_id() -> str:
     stamp, random = int(time.time() * 1000), secrets.randbits(40)
     high = "".join(_DIGITS[stamp >> shift & 31] for shift in range(45, -5, -5))
     return high + "".join(_DIGITS[random >> shift & 31] for shift in range(35, -5, -5))
+
+
+def _unknown(session_id: str) -> NotFound:
+    return NotFound(
+        f"there is no session {session_id[:80]!r}; ask session.list for those there are"
+    )
 
 
 def _check_variables(env: Mapping[str, str]) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from support import open_descriptors
 
+from daemon.core import task as module
 from daemon.core.errors import Conflict, Unavailable
 from daemon.core.gate import Gate
 from daemon.core.launcher import Launcher
@@ -48,8 +53,8 @@ class House:
         self.tasks, self.gate = tasks, gate
         self.pending = 0
 
-    def start(self, script, *, user="u", stdin=False, id_="1", **limits):
-        owner = Owner()
+    def start(self, script, *, user="u", stdin=False, id_="1", owner=None, **limits):
+        owner = owner or Owner()
         task = Task(
             id_=id_,
             kind="test",
@@ -209,3 +214,218 @@ async def test_usage_of_the_program_is_known_at_its_end(house):
     await end(owner)
     assert task.exit.user_seconds > 0.01
     assert task.exit.max_rss_bytes > 1 << 20
+
+
+async def stopped_by(pid):
+    """Wait until a process is stopped by a signal."""
+    async with asyncio.timeout(5):
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            await asyncio.sleep(0.005)
+
+
+async def test_a_polite_stop_lets_a_program_say_its_last_words(house):
+    script = "trap 'echo last words; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    task, owner = house.start(script, stop_grace=10.0)
+    await owner.heard.wait()
+    task.stop()
+    await end(owner)
+    assert (task.reason, task.exit.code) == ("cancelled", 3)
+    assert owner.out["stdout"] == b"ready\nlast words\n"
+
+
+async def test_the_first_reason_stays(house):
+    task, owner = house.start("trap '' TERM; echo ready; while :; do sleep 1; done", stop_grace=10)
+    await owner.heard.wait()
+    task.stop("timeout")
+    task.stop("cancelled")
+    task.stop("daemon_stopped", hard=True)
+    await end(owner)
+    assert (task.reason, task.exit.signal) == ("timeout", 9)
+    task.stop("cancelled", hard=True)  # after the end: nothing
+    assert task.reason == "timeout"
+
+
+async def test_a_kill_does_not_wait_for_the_grace(house):
+    task, owner = house.start("trap '' TERM; echo ready; while :; do sleep 1; done", stop_grace=60)
+    await owner.heard.wait()
+    task.stop()
+    await asyncio.sleep(0)
+    task.stop(hard=True)
+    await end(owner)
+    assert task.exit.signal == 9
+
+
+async def test_a_stopped_program_hears_the_polite_signal(house):
+    task, owner = house.start("echo ready; sleep 100", stop_grace=30.0)
+    await owner.heard.wait()
+    os.kill(task.pid, signal.SIGSTOP)
+    await stopped_by(task.pid)
+    task.stop()
+    await end(owner)
+    assert (task.reason, task.exit.signal) == ("cancelled", 15)
+
+
+async def test_a_stop_while_it_starts_ends_it(house):
+    task, owner = house.start("echo ready; sleep 100")
+    async with asyncio.timeout(5):
+        while task.state != "starting":
+            await asyncio.sleep(0)
+    task.stop()
+    await end(owner)
+    assert task.reason == "cancelled"
+    assert owner.told in (["started", "ended"], ["ended"])
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 20, 100])
+async def test_cancelled_anywhere_the_end_is_told_once_and_the_slot_is_free(house, turns):
+    task, owner = house.start("echo ready; sleep 100")
+    (running,) = house.tasks._ends
+    for _ in range(turns):
+        await asyncio.sleep(0.0005)
+    running.cancel()
+    await asyncio.wait([running])
+    await end(owner)
+    await asyncio.sleep(0)
+    assert (task.state, task.reason) == ("exited", "daemon_stopped")
+    assert house.tasks.slots.taken == 0
+    assert house.tasks.get("1") is None
+
+
+async def test_an_owner_that_fails_ends_its_task_and_no_other(house):
+    class Failing(Owner):
+        def started(self, _):
+            raise RuntimeError("no")
+
+    task, owner = house.start("sleep 100", owner=Failing())
+    other, other_owner = house.start("echo fine", id_="2")
+    await end(owner)
+    await end(other_owner)
+    assert (task.reason, other.reason) == ("lost", "exited")
+    assert "RuntimeError" in task.message
+    assert house.tasks.slots.taken == 0
+
+
+async def test_a_grandchild_that_holds_the_pipe_is_given_the_drain_and_no_more(house):
+    script = "(echo child; trap '' TERM; while :; do sleep 1; done) & echo leader; exit 5"
+    begun = time.monotonic()
+    task, owner = house.start(script, drain_timeout=0.3)
+    await end(owner)
+    assert (task.reason, task.exit.code) == ("exited", 5)
+    assert sorted(owner.out["stdout"].split()) == [b"child", b"leader"]
+    assert 0.3 <= time.monotonic() - begun < 5
+
+
+async def test_a_grandchild_is_heard_while_the_drain_lasts(house):
+    task, owner = house.start("(sleep 0.2; echo late) & exit 0", drain_timeout=5.0)
+    await end(owner)
+    assert task.exit.code == 0
+    assert owner.out["stdout"] == b"late\n"
+
+
+async def test_a_daemonised_descendant_does_not_outlive_the_task(house):
+    script = "setsid sh -c 'echo $$; exec sleep 1000' & wait $!; :"
+    task, owner = house.start(script)
+    await owner.heard.wait()
+    pid = int(owner.out["stdout"])
+    task.stop(hard=True)
+    await end(owner)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_silence_does_not_count_while_nobody_listens(house):
+    task, owner = house.start(
+        "for i in 1 2 3 4 5 6 7 8; do echo x; sleep 0.1; done", silence_timeout=0.6
+    )
+    await owner.heard.wait()
+    house.pending = 5000  # from here on nothing is read
+    await asyncio.sleep(0.9)
+    house.pending = 0
+    while not owner.done.is_set():
+        house.gate.open()
+        await asyncio.sleep(0.01)
+    assert task.reason == "exited"
+    assert owner.out["stdout"] == b"x\n" * 8
+
+
+async def test_no_tail_is_lost_when_the_task_is_cancelled_while_the_disk_is_behind(house):
+    house.pending = 5000
+    task, owner = house.start("head -c 300000 /dev/zero; echo; echo done >&2; sleep 100")
+    await asyncio.sleep(0.5)
+    task.stop()
+    house.pending = 0
+    while not owner.done.is_set():
+        house.gate.open()
+        await asyncio.sleep(0.01)
+    assert owner.out == {"stdout": b"\0" * 300_000 + b"\n", "stderr": b"done\n"}
+
+
+async def test_a_lost_reaper_is_lost(house):
+    task, owner = house.start("echo ready; sleep 100")
+    await owner.heard.wait()
+    os.kill(task.process._child._reaper, signal.SIGKILL)
+    await end(owner)
+    assert (task.reason, task.exit.lost) == ("lost", True)
+
+
+async def test_a_daemon_that_ends_gives_up_tasks_that_cannot_hand_over_their_output(
+    house, monkeypatch
+):
+    monkeypatch.setattr(module, "END_TIMEOUT", 0.3)
+    house.pending = 5000  # the disk never comes back
+    task, owner = house.start("head -c 900000 /dev/zero; sleep 100")
+    async with asyncio.timeout(5):
+        while task.state != "running":
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    await house.tasks.end()
+    await end(owner)
+    assert task.reason == "daemon_stopped"
+    assert len(house.tasks) == 0
+
+
+async def test_idle_waits_for_what_runs_and_what_is_started_meanwhile(house):
+    await house.tasks.idle()
+    _, first = house.start("sleep 0.1", id_="1")
+    idle = asyncio.ensure_future(house.tasks.idle())
+    await asyncio.sleep(0.05)
+    _, second = house.start("sleep 0.2", id_="2")
+    await asyncio.wait_for(idle, 10)
+    assert first.done.is_set()
+    assert second.done.is_set()
+
+
+async def test_a_task_can_be_found_while_it_lives(house):
+    task, owner = house.start("echo ready; sleep 100", id_="findme")
+    await owner.heard.wait()
+    assert house.tasks.get("findme") is task
+    assert list(house.tasks) == [task]
+    assert task.pid is not None
+    assert task.duration > 0
+    task.stop(hard=True)
+    await end(owner)
+    await asyncio.sleep(0)
+    assert house.tasks.get("findme") is None
+
+
+async def test_many_tasks_in_few_slots_all_end_once_with_all_their_output(house):
+    started = [
+        house.start(f"echo {n}; echo {n} >&2", id_=str(n), user=str(n % 3)) for n in range(20)
+    ]
+    for n, (task, owner) in enumerate(started):
+        await end(owner)
+        assert (task.reason, task.exit.code) == ("exited", 0)
+        text = b"%d\n" % n
+        assert owner.out == {"stdout": text, "stderr": text}
+
+
+async def test_no_descriptor_is_left_behind(house):
+    _, owner = house.start("true", id_="first")
+    await end(owner)
+    before = open_descriptors()
+    for n in range(10):
+        task, owner = house.start("echo x; cat", id_=str(n), stdin=True)
+        await owner.heard.wait()
+        task.stop(hard=n % 2 == 0)
+        await end(owner)
+    assert open_descriptors() <= before

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+
 import pytest
 
+from daemon.core.channels import is_id
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 
 
@@ -97,3 +101,101 @@ async def test_a_project_that_vanished_says_so(running, tmp_path):
                 "session.create",
                 {"agent": "command", "argv": ["true"], "projectId": added["projectId"]},
             )
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        ({}, "path"),
+        ({"path": ""}, "relative"),
+        ({"path": "."}, "relative"),
+        ({"path": "~/x"}, "relative"),
+        ({"path": "/tmp/\0"}, "null byte"),
+        ({"path": "/" + "x" * 5000}, "too long"),
+        ({"path": 7}, "path"),
+        ({"path": "/tmp", "name": ""}, "name"),
+        ({"path": "/tmp", "name": "x" * 201}, "name"),
+        ({"path": "/tmp", "id": "own"}, "there is: path, name"),
+    ],
+)
+async def test_what_cannot_be_a_project_is_refused_with_a_sentence(running, data, match):
+    async with running.client() as client:
+        with pytest.raises(BadRequest, match=match) as found:
+            await client.call("project.add", data)
+        assert len(found.value.message) < 400
+        assert len((await client.call("project.list"))["projects"]) == 1
+
+
+async def test_odd_links_and_names_are_answered(running, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "broken").symlink_to(tmp_path / "none")
+    odd = tmp_path / os.fsdecode(b"odd\xff")
+    odd.mkdir()
+    (tmp_path / "to-odd").symlink_to(odd)
+    (tmp_path / "fine").mkdir()
+    (tmp_path / "fine" / "to-odd").symlink_to(tmp_path / "to-odd")
+    (tmp_path / "grün & 'so' weiter").mkdir()
+    async with running.client() as client:
+        for name in ("loop", "broken", "to-odd", "loop/x"):
+            with pytest.raises(BadRequest):
+                await client.call("project.add", {"path": str(tmp_path / name)})
+        added = await client.call("project.add", {"path": str(tmp_path / "grün & 'so' weiter")})
+        assert is_id(added["projectId"])
+        assert added["project"]["name"] == "grün & 'so' weiter"
+        fine = await client.call("project.add", {"path": str(tmp_path / "fine")})
+        with pytest.raises(BadRequest):
+            await client.call(
+                "session.create",
+                {
+                    "agent": "command",
+                    "argv": ["true"],
+                    "projectId": fine["projectId"],
+                    "cwd": "to-odd",
+                },
+            )
+        assert (await client.call("session.list"))["sessions"] == []
+
+
+async def test_the_same_folder_added_at_once_is_one_project(running, tmp_path):
+    async with running.client() as client:
+        added = await asyncio.gather(
+            *(client.call("project.add", {"path": str(tmp_path)}) for _ in range(20))
+        )
+        assert len({each["projectId"] for each in added}) == 1
+        events = [m.type async for m in client.history(f"project:{added[0]['projectId']}")]
+        assert events == ["project.created"]
+
+
+async def test_a_folder_beside_with_the_same_beginning_is_outside(running, tmp_path):
+    for name in ("own", "own-not"):
+        (tmp_path / name).mkdir()
+    async with running.client() as client:
+        added = await client.call("project.add", {"path": str(tmp_path / "own")})
+        create = {"agent": "command", "argv": ["true"]}
+        with pytest.raises(NotFound):
+            await client.call("session.create", {**create, "cwd": str(tmp_path / "own-not")})
+        with pytest.raises(BadRequest, match="outside"):
+            await client.call(
+                "session.create",
+                {**create, "projectId": added["projectId"], "cwd": str(tmp_path / "own-not")},
+            )
+
+
+async def test_what_happens_to_a_project_is_told_on_its_channel(running, tmp_path):
+    (tmp_path / "own").mkdir()
+    ws = await running.ws()
+    await ws.call("subscribe", channel="project:*")
+    async with running.client() as client:
+        added = await client.call("project.add", {"path": str(tmp_path / "own")})
+        id_ = added["projectId"]
+        await client.call("project.add", {"path": str(tmp_path / "own"), "name": "new"})
+        await client.call("project.remove", {"projectId": id_})
+        with pytest.raises(NotFound):
+            await client.call("project.remove", {"projectId": id_})
+    told = [await ws.next() for _ in range(3)]
+    assert [m["type"] for m in told] == ["project.created", "project.updated", "project.removed"]
+    assert [m["offset"] for m in told] == [1, 2, 3]
+    assert {m["channel"] for m in told} == {f"project:{id_}"}
+    assert {m["data"]["projectId"] for m in told} == {id_}
+    answer = await ws.call("subscribe", {"since": 0}, channel=f"project:{id_}")
+    assert answer["data"]["recovered"] is True  # what was told of it stays readable

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from daemon.core.errors import Conflict
+from daemon.core.errors import BadRequest, Conflict, NotFound, Unavailable
+
+ENDS = ("session.completed", "session.error", "session.cancelled")
 
 
 async def follow(running, argv, **data):
@@ -172,3 +174,261 @@ async def test_a_list_is_filtered_and_holds_ended_sessions_too(running):
             listed = (await client.call("session.list", wanted))["sessions"]
             assert len(listed) == count, wanted
         await client.call("session.kill", {"sessionId": live["sessionId"]})
+
+
+# What is asked for wrongly
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        ({}, "argv"),
+        ({"argv": []}, "argv"),
+        ({"argv": [""]}, "argument|name"),
+        ({"argv": ["a\0b"]}, "NUL"),
+        ({"argv": ["true", "\0"]}, "NUL"),
+        ({"argv": "true"}, "array"),
+        ({"argv": [7]}, "str"),
+        ({"argv": ["true"], "env": {"": "x"}}, "name"),
+        ({"argv": ["true"], "env": {"A=B": "x"}}, "'='"),
+        ({"argv": ["true"], "env": {"A": "\0"}}, "NUL"),
+        ({"argv": ["true"], "env": {"A": 7}}, "str"),
+        ({"argv": ["true"], "env": ["A=B"]}, "object"),
+        ({"argv": ["true"], "timeout": -1}, "timeout"),
+        ({"argv": ["true"], "timeout": "5"}, "timeout"),
+        ({"argv": ["true"], "name": "x" * 201}, "name"),
+        ({"argv": ["true"], "cwd": "relative"}, "projectId"),
+        ({"argv": ["true"], "cwd": ""}, "projectId"),
+        ({"argv": ["true"], "cwd": "/tmp/\0"}, "null byte"),
+        ({"argv": ["true"], "cwd": "/etc/passwd"}, "not a folder"),
+        ({"argv": ["true"], "cwd": "/no/such/folder"}, "No such file"),
+        ({"argv": ["true"], "cwd": "/" + "x" * 5000}, "too long"),
+        ({"argv": ["true"], "resume": "x"}, "resume.*there is.*argv"),
+        ({"agent": "claude", "prompt": "hi"}, "command"),
+        ({"agent": ""}, "command"),
+        ({"agent": None}, "agent"),
+    ],
+)
+async def test_what_cannot_be_run_is_refused_and_nothing_is_created(running, data, match):
+    async with running.client() as client:
+        with pytest.raises(BadRequest, match=match):
+            await client.call("session.create", {"agent": "command", **data})
+        assert (await client.call("session.list"))["sessions"] == []
+        assert (await client.call("task.list"))["tasks"] == []
+
+
+async def test_arguments_the_system_does_not_take_end_with_a_sentence(running):
+    events = await follow(running, ["echo", "x" * 200_000])
+    assert events[-1].data["code"] == "spawn_failed"
+    assert "too long" in events[-1].data["message"]
+
+
+@pytest.mark.parametrize("name", ["/", "/etc", "/etc/passwd", "./none", "nö such\nthing"])
+async def test_a_program_that_cannot_be_run_ends_with_spawn_failed(running, name):
+    events = await follow(running, [name])
+    assert [e.type for e in events] == ["session.created", "session.error"]
+    assert events[-1].data["code"] == "spawn_failed"
+    assert len(events[-1].data["message"]) > 10
+
+
+@pytest.mark.parametrize(
+    "type_", ["session.get", "session.cancel", "session.kill", "session.send_message"]
+)
+@pytest.mark.parametrize("id_", ["none", "", "../x", "*", "a b", "x" * 5000, "\n"])
+async def test_a_session_that_is_not_there_is_not_found(running, type_, id_):
+    data = {"sessionId": id_} | ({"content": "x"} if type_.endswith("message") else {})
+    async with running.client() as client:
+        with pytest.raises(NotFound) as found:
+            await client.call(type_, data)
+        assert len(found.value.message) < 300
+
+
+# The end, asked for twice and too late
+
+
+@pytest.mark.parametrize("type_", ["session.cancel", "session.kill"])
+async def test_cancel_and_kill_may_be_said_twice_and_after_the_end(running, type_):
+    async with running.client() as client:
+        created = await client.call("session.create", {"agent": "command", "argv": ["sleep", "60"]})
+        session = {"sessionId": created["sessionId"]}
+        events = []
+        async for message in client.subscribe(f"session:{created['sessionId']}", since=0):
+            events.append(message)
+            if message.type == "session.started":
+                for _ in range(3):
+                    assert (await client.call(type_, session))["sessionId"] == session["sessionId"]
+            if message.type in ENDS:
+                break
+        assert events[-1].type == "session.cancelled"
+        for again in ("session.cancel", "session.kill"):
+            assert (await client.call(again, session))["state"] == "ended"
+        one = (await client.call("session.get", session))["session"]
+        assert (one["state"], one["end"]["type"]) == ("ended", "cancelled")
+        assert "pid" not in one
+        told = [m async for m in client.history(f"session:{created['sessionId']}")]
+        assert [m.type for m in told if m.type in ENDS] == ["session.cancelled"]
+
+
+async def test_one_that_waits_in_the_queue_can_be_cancelled(start_daemon):
+    running = await start_daemon(TASK__MAX_RUNNING="1")
+    async with running.client() as client:
+        first = await client.call("session.create", {"agent": "command", "argv": ["sleep", "60"]})
+        second = await client.call("session.create", {"agent": "command", "argv": ["true"]})
+        await client.call("session.cancel", {"sessionId": second["sessionId"]})
+        kinds = []
+        async for message in client.subscribe(f"session:{second['sessionId']}", since=0):
+            kinds.append(message.type)
+            if message.type in ENDS:
+                break
+        assert kinds[-1] == "session.cancelled"
+        assert "session.started" not in kinds
+        await client.call("session.kill", {"sessionId": first["sessionId"]})
+
+
+async def test_what_is_said_before_it_runs_is_read_in_order_when_it_does(start_daemon):
+    running = await start_daemon(TASK__MAX_RUNNING="1")
+    async with running.client() as client:
+        first = await client.call("session.create", {"agent": "command", "argv": ["sleep", "60"]})
+        created = await client.call(
+            "session.create",
+            {"agent": "command", "argv": ["cat"], "keepAlive": True, "prompt": "one\n"},
+        )
+        session = created["sessionId"]
+        assert (await client.call("session.get", {"sessionId": session}))["session"][
+            "state"
+        ] == "queued"
+        await client.call("session.send_message", {"sessionId": session, "content": "two"})
+        much = {"sessionId": session, "content": "x" * 1_000_000}
+        await client.call("session.send_message", much)
+        with pytest.raises(Unavailable):
+            await client.call("session.send_message", much)
+        await client.call("session.input", {"sessionId": session, "data": "\nthree", "end": True})
+        with pytest.raises(Conflict):
+            await client.call("session.send_message", {"sessionId": session, "content": "late"})
+        await client.call("session.kill", {"sessionId": first["sessionId"]})
+        output = ""
+        async for message in client.subscribe(f"session:{session}", since=0):
+            output += message.data.get("content", "")
+            if message.type in ENDS:
+                break
+        assert message.data["exitCode"] == 0
+        assert output == "one\ntwo\n" + "x" * 1_000_000 + "\n\nthree"
+
+
+async def test_input_is_for_sessions_that_are_there_and_have_one(running):
+    async with running.client() as client:
+        with pytest.raises(NotFound):
+            await client.call("session.input", {"sessionId": "none", "data": "x"})
+        created = await client.call("session.create", {"agent": "command", "argv": ["true"]})
+        session = created["sessionId"]
+        async for message in client.subscribe(f"session:{session}", since=0):
+            if message.type in ENDS:
+                break
+        with pytest.raises(Conflict, match="ended"):
+            await client.call("session.input", {"sessionId": session, "data": "x"})
+        for data in ({"data": "!", "encoding": "base64"}, {"encoding": "latin-1"}, {"data": 7}):
+            kept = await client.call(
+                "session.create", {"agent": "command", "argv": ["cat"], "keepAlive": True}
+            )
+            with pytest.raises(BadRequest):
+                await client.call("session.input", {"sessionId": kept["sessionId"], **data})
+            await client.call("session.kill", {"sessionId": kept["sessionId"]})
+
+
+async def test_input_is_taken_byte_for_byte(running):
+    import base64
+
+    async with running.client() as client:
+        program = "import sys; d = sys.stdin.buffer.read(); print(d.hex())"
+        created = await client.call(
+            "session.create",
+            {"agent": "command", "argv": [sys.executable, "-c", program], "keepAlive": True},
+        )
+        data = base64.b64encode(bytes(range(256))).decode()
+        session = {"sessionId": created["sessionId"]}
+        await client.call(
+            "session.input", {**session, "data": data, "encoding": "base64", "end": True}
+        )
+        output = ""
+        async for message in client.subscribe(f"session:{created['sessionId']}", since=0):
+            output += message.data.get("content", "")
+            if message.type in ENDS:
+                break
+        assert output == bytes(range(256)).hex() + "\n"
+
+
+# What a child gets
+
+
+async def test_no_variable_of_the_daemon_itself_reaches_a_child(running, monkeypatch):
+    theirs = {
+        "AGENTCMD_LOG__LEVEL", "AGENTCMD_URL", "AGENTCMD_TOKEN", "CREDENTIALS_DIRECTORY",
+        "NOTIFY_SOCKET", "SECRET", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "PYTHONPATH",
+        "LD_PRELOAD_X", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY",
+        "XDG", "LCX", "path", "STATE_DIRECTORY", "VIRTUAL_ENV", "CLAUDECODE",
+    }  # fmt: skip
+    ours = {
+        "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TERM", "TMPDIR",
+        "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "HTTPS_PROXY", "no_proxy",
+    }  # fmt: skip
+    for name in theirs | ours:
+        monkeypatch.setenv(name, "C" if name == "LC_ALL" else "/of-the-daemon")
+    events = await follow(running, [sys.executable, "-c", "import os; print(*os.environ)"])
+    names = set(text(events).split())
+    assert ours <= names
+    assert not theirs & names
+
+
+async def test_what_a_command_gives_goes_before_the_daemons_own(running, monkeypatch):
+    monkeypatch.setenv("LANG", "from-the-daemon")
+    monkeypatch.setenv("SECRET", "from-the-daemon")
+    env = {"LANG": "given", "SECRET": "given too", "EMPTY": "", "ODD": "ü\n\t'\""}
+    program = (
+        "import os, json; "
+        "print(json.dumps({k: os.environ.get(k) for k in ('LANG','SECRET','EMPTY','ODD')}))"
+    )
+    events = await follow(running, [sys.executable, "-X", "utf8", "-c", program], env=env)
+    assert json.loads(text(events)) == env
+
+
+async def test_variables_are_shown_nowhere(running):
+    events = await follow(running, ["true"], env={"A": "s3cret-value"})
+    session = events[0].data["sessionId"]
+    ws = await running.ws()
+    told = [
+        await ws.call("session.get", {"sessionId": session}),
+        await ws.call("session.list"),
+        await ws.call("task.list"),
+    ]
+    async with running.client() as client:
+        told += [m.raw async for m in client.history("project:scratch")]
+    assert "s3cret-value" not in json.dumps(told)
+
+
+# Lists
+
+
+async def test_a_list_has_pages_that_hold_each_session_once(running):
+    async with running.client() as client:
+        made = [
+            (await client.call("session.create", {"agent": "command", "argv": ["true"]}))[
+                "sessionId"
+            ]
+            for _ in range(7)
+        ]
+        for limit in (1, 3, 7, 100):
+            seen, cursor = [], None
+            while True:
+                data = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+                page = await client.call("session.list", data)
+                assert len(page["sessions"]) <= limit
+                seen += [session["id"] for session in page["sessions"]]
+                cursor = page.get("nextCursor")
+                if cursor is None:
+                    break
+            assert seen == made[::-1], limit
+        for cursor in ("0", "junk'; --", "\0"):
+            assert "sessions" in await client.call("session.list", {"cursor": cursor})
+        for limit in (0, 501, -1, 1.5, "10"):
+            with pytest.raises(BadRequest):
+                await client.call("session.list", {"limit": limit})
