@@ -43,35 +43,57 @@ async def logs(args: argparse.Namespace) -> int:
     path = settings_of(args).state_dir / "log" / FILE_NAME
     wanted = _filter(args)
     lines: deque[tuple[str, dict[str, Any]]] = deque(maxlen=max(0, args.n))
-    for file in (*sorted(path.parent.glob(f"{FILE_NAME}.*"), reverse=True), path):
-        if file.exists():
-            with file.open(encoding="utf-8", errors="replace") as open_file:
-                lines.extend(_records(open_file, wanted))
-    if not path.exists():
+    files = _kept(path)
+    if not files:
         raise NotFound(f"there is no log at {path}; has a daemon run here?")
+    for file in files:
+        lines.extend(_records(file, wanted))
+    for file in files[:-1]:
+        file.close()
     for raw, record in lines:
         _print(raw, record, as_json=args.json)
     if args.follow:
-        await _follow(path, wanted, as_json=args.json)
+        await _follow(files[-1], path, wanted, as_json=args.json)
+    files[-1].close()
     return 0
 
 
-async def _follow(path: Path, wanted: Wanted, *, as_json: bool) -> None:
-    """Print what is added, across rotations."""
-    file = path.open(encoding="utf-8", errors="replace")
-    file.seek(0, 2)
-    try:
-        while True:
-            for raw, record in _records(file, wanted):
+async def _follow(file: TextIO, path: Path, wanted: Wanted, *, as_json: bool) -> None:
+    """Print what is added to a file, and to those that come after it at `path`."""
+    while True:
+        await asyncio.sleep(POLL)
+        *before, last = file, *_kept(path, after=file)
+        for each in (*before, last):
+            for raw, record in _records(each, wanted):
                 _print(raw, record, as_json=as_json)
-            await asyncio.sleep(POLL)
-            if path.exists() and not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                for raw, record in _records(file, wanted):  # what came before it was rotated away
-                    _print(raw, record, as_json=as_json)
-                file.close()
-                file = path.open(encoding="utf-8", errors="replace")
-    finally:
-        file.close()
+        for each in before:
+            each.close()
+        file = last
+
+
+def _kept(path: Path, after: TextIO | None = None) -> list[TextIO]:
+    """Open the log files that are kept, oldest first; only those that came `after` one, if known.
+
+    Newest first, because a rotation meanwhile moves a file to a name that is still to come: then it
+    is seen twice, and never missed.
+    """
+    rotated = [each for each in path.parent.glob(f"{FILE_NAME}.*") if each.suffix[1:].isdigit()]
+    found: dict[tuple[int, int], TextIO] = {}
+    for name in (path, *sorted(rotated, key=lambda each: int(each.suffix[1:]))):
+        try:
+            file = name.open(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            continue
+        if after is not None and _identity(file) == _identity(after):
+            file.close()
+            break
+        found.setdefault(_identity(file), file)
+    return list(reversed(found.values()))
+
+
+def _identity(file: TextIO) -> tuple[int, int]:
+    stat = os.fstat(file.fileno())
+    return stat.st_dev, stat.st_ino
 
 
 def _records(file: TextIO, wanted: Wanted) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -57,19 +57,29 @@ def test_a_traceback_is_printed_below_its_line(agentcmd, log):
     ]
 
 
-def test_following_misses_nothing_when_the_file_is_rotated(begin, log):
+def rotate(log, kept=3):
+    """Do what the daemon's handler does when the file is full."""
+    for n in range(kept, 0, -1):
+        newer = log.with_name(f"{log.name}.{n - 1}") if n > 1 else log
+        if newer.exists():
+            newer.rename(log.with_name(f"{log.name}.{n}"))
+    log.write_text("")
+
+
+@pytest.mark.parametrize("lines", [1, 20])
+def test_following_misses_nothing_when_the_file_is_rotated(begin, log, lines):
     log.write_text(record(0))
     following = begin("logs", "-f", "--json")
-    assert json.loads(following.stdout.readline())["event"] == "e0"
-    for n in range(1, 60):
+    seen = iter(lambda: json.loads(following.stdout.readline())["event"], None)
+    assert next(seen) == "e0"
+    for n in range(1, 6 * lines + 1):
         with log.open("a") as file:
             file.write(record(n))
-        if n % 20 == 0:
-            log.rename(log.with_name(f"agentcmd.jsonl.{n}"))
-            log.write_text("")
-            assert json.loads(following.stdout.readline())["event"] == f"e{n - 19}"
-            for m in range(n - 18, n + 1):
-                assert json.loads(following.stdout.readline())["event"] == f"e{m}"
+        if n % lines == 0:
+            rotate(log)
+        if n % (3 * lines) == 0:  # as many rotations as files are kept come between two looks
+            told = [next(seen) for _ in range(3 * lines)]
+            assert told == [f"e{m}" for m in range(n - 3 * lines + 1, n + 1)]
     following.terminate()
 
 
