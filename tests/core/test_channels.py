@@ -23,7 +23,7 @@ def test_a_good_name_parses(name):
     "name",
     [
         *("", ":", "session:", ":1", "Session:1", "session 1", "session:é", "a:" + "x" * 129),
-        *("a:b:c:d:e:f", "session:1\n", "**", "session:*x", "a/b", "session.1", "*:1"),
+        *("a:b:c:d:e:f", "session:1\n", "**", "session:*x", "a/b", "session.1", "session", "*:1"),
     ],
 )
 def test_a_bad_name_does_not(name):

@@ -343,8 +343,8 @@ def test_the_algorithm_is_that_of_the_configuration():
         ("session:1", "session:10", False),
         ("session:1", "session:1:2", False),
         ("session:1", "session:*", False),
-        ("session", "session", True),
-        ("session", "session:1", False),
+        ("global", "global", True),
+        ("global", "session:1", False),
     ],
 )
 def test_a_star_is_one_segment_or_at_the_end_the_rest(scope, asked, allowed):

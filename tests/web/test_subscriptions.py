@@ -119,7 +119,7 @@ async def test_without_a_channel_or_with_too_many_it_is_refused_once(running, ty
     ("channel", "code"),
     [
         ("session:none", "not_found"),
-        ("nothing", "not_found"),
+        ("nothing", "invalid_channel"),
         ("nothing:1", "not_found"),
         ("session:", "invalid_channel"),
         (":1", "invalid_channel"),
