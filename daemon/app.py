@@ -156,6 +156,7 @@ class Daemon:
             "supervisor": self._supervisor,
             "state_dir": self.state_dir,
             "task_settings": self.settings.task,
+            "session_settings": self.settings.session,
             "agents": self.settings.agents,
             "request_stop": self.stop_requested.set,
             "health": self.health,

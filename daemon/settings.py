@@ -57,6 +57,20 @@ class LogSection(Section):
     files: Annotated[int, described("Rotated log files that are kept", ge=0)] = 3
 
 
+class SessionSection(Section):
+    """Sessions with agents."""
+
+    idle_timeout: Annotated[
+        Seconds, described("Time that one with keepAlive waits for the next message; 0: no limit")
+    ] = 1800.0
+    line_bytes: Annotated[
+        Bytes, described("Longest line of an agent's protocol; a longer one is passed over")
+    ] = 16 << 20
+    queued_messages: Annotated[
+        int, described("Messages that wait for a busy agent, in one session", ge=1)
+    ] = 100
+
+
 class AgentSection(Section):
     """One agent: `[agents.NAME]`."""
 
@@ -74,6 +88,7 @@ class Settings(Section):
     web: WebSettings = WebSettings()
     journal: JournalSettings = JournalSettings()
     task: TaskSettings = TaskSettings()
+    session: SessionSection = SessionSection()
     log: LogSection = LogSection()
     agents: dict[str, AgentSection] = msgspec.field(default_factory=dict)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import claude_settings
+from model import Model
 from support import DURABLE, Core, DaemonProcess, Running, http_session, settings_for
 
 from daemon.app import Daemon
@@ -22,7 +24,7 @@ from daemon.core.supervisor import Supervisor
 def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither a developer's configuration nor a running daemon reaches a test."""
     for name in list(os.environ):
-        if name.startswith("AGENTCMD_"):
+        if name.startswith(("AGENTCMD_", "ANTHROPIC_", "CLAUDE_", "DISABLE_")):
             monkeypatch.delenv(name)
     for name in ("STATE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
@@ -80,3 +82,16 @@ def daemon_process(tmp_path: Path) -> Iterator[DaemonProcess]:
     if process.process is not None:
         process.process.kill()
         process.close()
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Model]:
+    """A model server that answers as prompts tell it to."""
+    async with Model() as model:
+        yield model
+
+
+@pytest.fixture
+def claude(model: Model, tmp_path: Path) -> dict[str, str]:
+    """Settings with which the real claude asks that server."""
+    return claude_settings(model.url, tmp_path / "agent-home")

@@ -98,6 +98,7 @@ class Task:
         self.created_at = time.time()
         self.started_at: float | None = None
         self.process: Process | None = None
+        self._quiet = False
         self._program = program
         self._owner = owner
         self._limits = limits
@@ -127,6 +128,11 @@ class Task:
             self._hard = True
             if self.process is not None:
                 self.process.kill()
+
+    def expect_output(self, expected: bool) -> None:  # reads as it is meant
+        """Say whether silence is a fault now; it is none of a program that waits for somebody."""
+        self._quiet = not expected
+        self._heard = time.monotonic()
 
     async def run(self, launcher: Launcher, slots: Slots, gate: Gate) -> None:
         """Live from queued to exited; the owner is told of the end whatever happens."""
@@ -198,8 +204,8 @@ class Task:
         while not process.exited.done() and not self._stop.done():
             reason, left = self._next_deadline()
             if left is not None and left <= 0:
-                if reason == "silent" and gate.closed:
-                    self._heard = time.monotonic()  # nobody listens: the disk is behind
+                if reason == "silent" and (gate.closed or self._quiet):
+                    self._heard = time.monotonic()  # the disk is behind, or nothing is expected
                     continue
                 self.stop(reason)
                 break

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from daemon.core.events import Answer, Command, command
+from domains.session.messages import Image, Permission, Usage
+
+
+class Abilities(Answer):
+    """What an agent can do. `conversation`: it takes messages turn by turn."""
+
+    conversation: bool = False
+    permissions: bool = False
+    interrupt: bool = False
+    resume: bool = False
+    fork: bool = False
+    images: bool = False
+    models: bool = False
+    partial_text: bool = False
 
 
 class SessionEnd(Answer):
@@ -24,6 +38,8 @@ class Session(Answer):
     """One session. Times in Unix seconds; `user` is the `sub` of its creator.
 
     States: queued, idle, working, waiting, ended. The variables that it was given are never shown.
+    `permissions` are the questions that wait for an answer, `agent_session_id` is the agent's own
+    name of the conversation; usage and cost are those of all its turns.
     """
 
     id: str
@@ -40,6 +56,14 @@ class Session(Answer):
     pid: int | None = None
     ended_at: float | None = None
     end: SessionEnd | None = None
+    abilities: Abilities = Abilities()
+    model: str | None = None
+    permission_mode: str | None = None
+    agent_session_id: str | None = None
+    permissions: list[Permission] = field(default_factory=list)
+    queued_messages: int = 0
+    usage: Usage | None = None
+    cost_usd: float | None = None
 
 
 class OneSession(Answer):
@@ -57,10 +81,17 @@ class SessionState(Answer):
 
 
 class MessageAccepted(Answer):
-    """A message was taken."""
+    """A message was taken; with `position` it waits for its turn, 1 is next."""
 
     session_id: str
     message_id: str
+    position: int | None = None
+
+
+class PermissionAnswered(Answer):
+    """The answer to a permission was passed on."""
+
+    request_id: str
 
 
 class ManySessions(Answer):
@@ -77,6 +108,10 @@ class CreateSession(Command):
     `agent` command runs `argv`. Its standard input is empty, or `prompt`; with `keep_alive` it
     stays open for `session.send_message` and `session.input`. `cwd` must be inside a known project;
     without project and folder the scratch project is used. `timeout` is in seconds.
+
+    Any other agent holds a conversation that `prompt` begins; with `keep_alive` it waits for more
+    when its queue of messages is empty. `resume` is the agent's own id of an earlier conversation,
+    which `fork` leaves as it is. `mcp_config` is JSON, or the path of a file with it.
     """
 
     agent: str
@@ -88,6 +123,15 @@ class CreateSession(Command):
     name: Annotated[str, Meta(max_length=200)] | None = None
     env: dict[str, str] | None = None
     timeout: Annotated[float, Meta(ge=0)] | None = None
+    images: list[Image] | None = None
+    model: Annotated[str, Meta(max_length=200)] | None = None
+    permission_mode: str | None = None
+    system_prompt: str | None = None
+    mcp_config: str | None = None
+    allowed_tools: list[str] | None = None
+    budget_usd: Annotated[float, Meta(gt=0)] | None = None
+    resume: Annotated[str, Meta(max_length=200)] | None = None
+    fork: bool = False
 
 
 @command("session.list", action="read")
@@ -110,10 +154,44 @@ class GetSession(Command):
 
 @command("session.send_message", action="write", channel="session:{session_id}")
 class SendMessage(Command):
-    """Say something to a live session; a command gets it as a line of its standard input."""
+    """Say something; a command gets it as a line of its input, an agent as its next turn.
+
+    A busy agent gets it when its turn has ended; one that has ended is resumed for it.
+    """
 
     session_id: str
     content: str
+    images: list[Image] | None = None
+
+
+@command("session.interrupt", action="write", channel="session:{session_id}")
+class InterruptSession(Command):
+    """End the turn that an agent is at; its process takes the next message."""
+
+    session_id: str
+
+
+@command("session.resume", action="write", channel="session:{session_id}")
+class ResumeSession(Command):
+    """Take up the conversation of a session that has ended, in a new process."""
+
+    session_id: str
+
+
+@command("session.respond_permission", action="write", channel="session:{session_id}")
+class RespondPermission(Command):
+    """Answer a question of `session.permission_requested`; the first answer counts.
+
+    `updated_input` replaces the tool's input, `message` tells the agent why not, `remember` takes
+    the agent's suggestions to not ask this again.
+    """
+
+    session_id: str
+    request_id: str
+    decision: Literal["allow", "deny"]
+    message: str | None = None
+    updated_input: dict[str, Any] | None = None
+    remember: bool = False
 
 
 @command("session.input", action="write", channel="session:{session_id}")

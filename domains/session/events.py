@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from msgspec import Raw
 
 from daemon.core.events import Event, event
 from domains.session.commands import Session
+from domains.session.messages import Message, Usage
 
 
 @event("session.created", "session:{session_id}", "project:{project_id}")
@@ -19,12 +22,16 @@ class SessionCreated(Event):
 
 @event("session.updated", "session:{session_id}", "project:{project_id}")
 class SessionUpdated(Event):
-    """The state changed, or the place in the queue (`position` 1 is next)."""
+    """The state changed, or the place in the queue (`position` 1 is next).
+
+    `queued_messages` wait for the agent's next turns.
+    """
 
     session_id: str
     project_id: str
     state: str
     position: int | None = None
+    queued_messages: int = 0
 
 
 @event("session.started", "session:{session_id}", "project:{project_id}")
@@ -49,21 +56,99 @@ class StreamOutput(Event):
     type: Literal["stdout", "stderr", "system"]
 
 
+@event("session.message", "session:{session_id}")
+class SessionMessage(Event):
+    """Somebody has said something: the agent, its tools, or the user."""
+
+    session_id: str
+    message: Message
+
+
+@event("session.message_delta", "session:{session_id}")
+class MessageDelta(Event):
+    """A piece of a reply as it is written; the whole block follows in a `session.message`.
+
+    `index` counts the blocks of the reply.
+    """
+
+    session_id: str
+    reply_id: str
+    index: int
+    kind: Literal["text", "thinking"]
+    text: str
+
+
+@event("session.permission_requested", "session:{session_id}", "project:{project_id}")
+class PermissionRequested(Event):
+    """The agent waits for an answer: `session.respond_permission`."""
+
+    session_id: str
+    project_id: str
+    request_id: str
+    tool_name: str
+    input: Raw
+    suggestions: list[Any] | None = None
+    tool_use_id: str | None = None
+
+
+@event("session.permission_resolved", "session:{session_id}", "project:{project_id}")
+class PermissionResolved(Event):
+    """A permission waits no longer; it expires with its turn or its process.
+
+    `user` is who answered.
+    """
+
+    session_id: str
+    project_id: str
+    request_id: str
+    decision: Literal["allow", "deny", "expired"]
+    user: str | None = None
+
+
+@event("session.usage", "session:{session_id}")
+class SessionUsage(Event):
+    """What all turns of the session have used so far."""
+
+    session_id: str
+    usage: Usage
+    cost_usd: float
+
+
+@event("session.turn_completed", "session:{session_id}", "project:{project_id}")
+class TurnCompleted(Event):
+    """A turn is over, with what it alone has used; `code` and `message` where it failed."""
+
+    session_id: str
+    project_id: str
+    stop_reason: Literal["end_turn", "interrupted", "error"]
+    usage: Usage
+    cost_usd: float
+    duration_ms: int
+    code: str | None = None
+    message: str | None = None
+
+
 @event("session.completed", "session:{session_id}", "project:{project_id}")
 class SessionCompleted(Event):
-    """The program exited by itself, with this code."""
+    """The program exited by itself, with this code; `result` is an agent's last word."""
 
     session_id: str
     project_id: str
     exit_code: int
     duration_ms: int
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    result: str | None = None
 
 
 @event("session.error", "session:{session_id}", "project:{project_id}")
 class SessionError(Event):
     """The session ended otherwise than it should.
 
-    `code` is one of signaled, incomplete, spawn_failed, lost, daemon_stopped, silent, timeout.
+    `code` is one of signaled, incomplete, spawn_failed, lost, daemon_stopped, silent, timeout; or,
+    where an agent's last turn failed, one of api_error, authentication_failed, permission_denied,
+    rate_limited, overloaded, invalid_request, too_large, connection_failed, model_not_found,
+    budget, max_turns, resume_failed, agent_error.
     """
 
     session_id: str

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 import msgspec
 
 from daemon.core.bus import EventBus
-from daemon.core.errors import Conflict, Unavailable
+from daemon.core.errors import BadRequest, Conflict, NotFound
 from daemon.core.process import Feed
 from daemon.core.task import Task
 from daemon.core.text import TextStream
-from domains.session.agents.adapter import Invocation
-from domains.session.commands import Session, SessionEnd
+from domains.session.agents.adapter import Decision
+from domains.session.commands import MessageAccepted, Session, SessionEnd
 from domains.session.events import (
+    PermissionResolved,
     SessionCancelled,
     SessionCompleted,
     SessionError,
@@ -25,20 +25,17 @@ from domains.session.events import (
     SessionUpdated,
     StreamOutput,
 )
-
-EARLY_BYTES = 1 << 20
-"""Most input that waits for a program that is still queued."""
+from domains.session.messages import Image
 
 Stream = Literal["stdout", "stderr", "system"]
 
 
 class LiveSession:
-    """Owns the task of one session, and its record."""
+    """Owns the task of one session, and its record; what it is told is of its kind."""
 
     def __init__(
         self,
         session: Session,
-        invocation: Invocation,
         *,
         bus: EventBus,
         save: Callable[[Session], None],
@@ -46,23 +43,20 @@ class LiveSession:
     ) -> None:
         """Begin queued; `save` writes the record, `gone` learns that it has ended."""
         self.session = session
-        self._invocation = invocation
-        self._bus = bus
+        self.feed: Feed | None = None
+        self.bus = bus
         self._save = save
         self._gone = gone
-        self._feed: Feed | None = None
-        self._early = bytearray(invocation.first_input)
-        self._ending = not invocation.keep_input
         self._texts = {
-            "stdout": TextStream(lambda text: self._say("stdout", text)),
-            "stderr": TextStream(lambda text: self._say("stderr", text)),
+            "stdout": TextStream(lambda text: self.say("stdout", text)),
+            "stderr": TextStream(lambda text: self.say("stderr", text)),
         }
 
     # The supervisor's side
 
     def queued(self, place: int) -> None:
         """Tell the place in the queue."""
-        self._bus.emit(
+        self.bus.emit(
             SessionUpdated(
                 session_id=self.session.id,
                 project_id=self.session.project_id,
@@ -72,19 +66,13 @@ class LiveSession:
         )
 
     def started(self, task: Task) -> None:
-        """Tell that it runs, and hand it its first input."""
+        """Tell that it runs."""
         pid = cast(int, task.pid)
-        self._change(state="working", pid=pid, started_at=task.started_at)
-        self._bus.emit(
+        self.change(state="working", pid=pid, started_at=task.started_at)
+        self.bus.emit(
             SessionStarted(session_id=self.session.id, project_id=self.session.project_id, pid=pid)
         )
-        self._feed = task.process.feed if task.process else None
-        if self._feed is not None:
-            if self._early:
-                self._feed.write(bytes(self._early))
-            if self._ending:
-                self._feed.end()
-        self._early.clear()
+        self.feed = task.process.feed if task.process else None
 
     def output(self, stream: str, data: bytes) -> None:
         """Pass output on; what waits of the other stream goes first, so that order is kept."""
@@ -97,45 +85,45 @@ class LiveSession:
         """Tell the end, exactly once, after the last output."""
         for text in self._texts.values():
             text.close()
-        end_session(self.session, end_of(task), bus=self._bus, save=self._save)
+        end, result = self.the_end(end_of(task))
+        end_session(self.session, end, bus=self.bus, save=self._save, result=result)
         self._gone(self.session.id)
 
-    # The client's side
+    # What depends on the kind
 
-    def say(self, content: str) -> str:
-        """Send a message: a line of the program's input. Gives the message's id."""
-        self.write(content.encode() if content.endswith("\n") else f"{content}\n".encode())
-        return secrets.token_hex(6)
+    def the_end(self, end: SessionEnd) -> tuple[SessionEnd, str | None]:
+        """Judge how it ended, and give its result if it has one."""
+        return end, None
 
-    def write(self, data: bytes, *, end: bool = False) -> None:
-        """Write to the program's input, or keep it until that runs.
+    def accept(self, content: str, images: Sequence[Image]) -> MessageAccepted:
+        """Take a message."""
+        raise NotImplementedError
 
-        Conflict when it has none, or no longer; Unavailable when too much waits.
-        """
-        if not self._invocation.keep_input:
-            raise Conflict(
-                "the session reads no input; create it with keepAlive to send more than the prompt"
-            )
-        if self._feed is None:
-            self._keep(data, end=end)
-            return
-        if data:
-            self._feed.write(data)
-        if end:
-            self._feed.end()
+    def write(self, data: bytes, *, end: bool = False) -> None:  # noqa: ARG002  # see the kinds
+        """Write to the program's input."""
+        raise Conflict("an agent takes messages and no raw input; use session.send_message")
 
-    def _keep(self, data: bytes, *, end: bool) -> None:
-        if self._ending:
-            raise Conflict("the session's input has ended")
-        if len(self._early) + len(data) > EARLY_BYTES:
-            raise Unavailable("the session is still queued and more does not fit; try again later")
-        self._early += data
-        self._ending = end
+    def interrupt(self) -> None:
+        """End the turn."""
+        raise BadRequest("a command has no turns to interrupt; use session.cancel")
 
-    def _say(self, stream: Stream, text: str) -> None:
-        self._bus.emit(StreamOutput(session_id=self.session.id, content=text, type=stream))
+    def respond(self, request_id: str, decision: Decision, user: str) -> None:  # noqa: ARG002
+        """Answer a permission."""
+        raise NotFound(f"a command asks for nothing, so there is no request {request_id[:80]!r}")
 
-    def _change(self, **changes: object) -> None:
+    # For the kinds
+
+    def say(self, stream: Stream, text: str) -> None:
+        """Tell text."""
+        self.bus.emit(StreamOutput(session_id=self.session.id, content=text, type=stream))
+
+    def flush(self) -> None:
+        """Tell the whole lines that wait, because something after them is about to be told."""
+        for text in self._texts.values():
+            text.flush()
+
+    def change(self, **changes: object) -> None:
+        """Write the record anew."""
         self.session = msgspec.structs.replace(self.session, **changes)
         self._save(self.session)
 
@@ -161,13 +149,46 @@ def end_of(task: Task) -> SessionEnd:
 
 
 def end_session(
-    session: Session, end: SessionEnd, *, bus: EventBus, save: Callable[[Session], None]
+    session: Session,
+    end: SessionEnd,
+    *,
+    bus: EventBus,
+    save: Callable[[Session], None],
+    result: str | None = None,
 ) -> None:
     """Write the ended record and tell the end: one commit, so never one without the other."""
-    save(msgspec.structs.replace(session, state="ended", pid=None, ended_at=time.time(), end=end))
+    for permission in session.permissions:
+        bus.emit(
+            PermissionResolved(
+                session_id=session.id,
+                project_id=session.project_id,
+                request_id=permission.request_id,
+                decision="expired",
+            )
+        )
+    save(
+        msgspec.structs.replace(
+            session,
+            state="ended",
+            pid=None,
+            ended_at=time.time(),
+            end=end,
+            permissions=[],
+            queued_messages=0,
+        )
+    )
     ids = {"session_id": session.id, "project_id": session.project_id}
     if end.type == "completed":
-        bus.emit(SessionCompleted(**ids, exit_code=end.exit_code or 0, duration_ms=end.duration_ms))
+        bus.emit(
+            SessionCompleted(
+                **ids,
+                exit_code=end.exit_code or 0,
+                duration_ms=end.duration_ms,
+                usage=session.usage,
+                cost_usd=session.cost_usd,
+                result=result,
+            )
+        )
     elif end.type == "cancelled":
         bus.emit(
             SessionCancelled(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from daemon.core.journal import Journal
-from domains.session.commands import ListSessions, Session
+from domains.session.commands import CreateSession, ListSessions, Session
 
 SCHEMA = (
     """
@@ -18,10 +18,12 @@ SCHEMA = (
     );
     CREATE INDEX session_unended ON session (state) WHERE state != 'ended'
     """,
+    "ALTER TABLE session ADD COLUMN request BLOB",
 )
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Session).decode
+_decode_request = msgspec.json.Decoder(CreateSession).decode
 
 
 class SessionRecords:
@@ -31,13 +33,24 @@ class SessionRecords:
         """Write through the journal, read from its store."""
         self._journal = journal
 
-    def save(self, session: Session) -> None:
-        """Write one row, new or changed."""
+    def add(self, session: Session, request: CreateSession) -> None:
+        """Write a new row; the request, with its variables, is what it is resumed with."""
+        kept = msgspec.structs.replace(request, prompt=None, images=None)
         self._journal.execute(
-            "INSERT OR REPLACE INTO session VALUES (:id, :project, :agent, :state, :body)",
+            "INSERT INTO session VALUES (:id, :project, :agent, :state, :body, :request)",
             id=session.id,
             project=session.project_id,
             agent=session.agent,
+            state=session.state,
+            body=_encode(session),
+            request=_encode(kept),
+        )
+
+    def save(self, session: Session) -> None:
+        """Write a row that has changed."""
+        self._journal.execute(
+            "UPDATE session SET state = :state, body = :body WHERE id = :id",
+            id=session.id,
             state=session.state,
             body=_encode(session),
         )
@@ -52,6 +65,16 @@ class SessionRecords:
         """Read one row."""
         rows = await self._read("SELECT body FROM session WHERE id = ?", (id_,))
         return rows[0] if rows else None
+
+    async def request(self, id_: str) -> CreateSession | None:
+        """Read what a session was created with; None where that was not kept yet."""
+        await self._journal.flushed()
+
+        def found(db: sqlite3.Connection) -> CreateSession | None:
+            row = db.execute("SELECT request FROM session WHERE id = ?", (id_,)).fetchone()
+            return _decode_request(row[0]) if row and row[0] else None
+
+        return await self._journal.store.read(found)
 
     async def unended(self) -> list[Session]:
         """Read what was under way when the daemon last died."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -18,28 +17,33 @@ from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
-from daemon.core.program import Program, specification
-from daemon.core.task import Task, Tasks, TaskSettings
+from daemon.core.task import Tasks, TaskSettings
 from domains.session.agents import ADAPTERS
+from domains.session.agents.adapter import Decision
 from domains.session.commands import (
     CancelSession,
     CreateSession,
     GetSession,
+    InterruptSession,
     KillSession,
     ListSessions,
     ManySessions,
     MessageAccepted,
     OneSession,
+    PermissionAnswered,
+    RespondPermission,
+    ResumeSession,
     SendInput,
     SendMessage,
     Session,
     SessionEnd,
     SessionState,
 )
-from domains.session.environment import child_environment
-from domains.session.events import SessionCreated
+from domains.session.conversation import Conversation, SessionSettings, Words
+from domains.session.events import SessionCreated, SessionUpdated
 from domains.session.live import LiveSession, end_session
 from domains.session.records import SessionRecords
+from domains.session.starter import AgentSettings, Starter, check_images
 
 log = structlog.get_logger(__name__)
 
@@ -59,14 +63,6 @@ class Projects(Protocol):
         """Find the project and the folder for something new."""
 
 
-class AgentSettings(Protocol):
-    """One agent's section of the settings."""
-
-    @property
-    def env(self) -> dict[str, str]:
-        """Give the variables that its processes get."""
-
-
 class SessionService:
     """Live sessions are in memory, ended ones on disk only."""
 
@@ -78,6 +74,7 @@ class SessionService:
         tasks: Tasks,
         project: Projects,
         task_settings: TaskSettings,
+        session_settings: SessionSettings,
         agents: Mapping[str, AgentSettings],
     ) -> None:
         """Run sessions in these projects, as these tasks."""
@@ -85,9 +82,16 @@ class SessionService:
         self._journal = journal
         self._tasks = tasks
         self._projects = project
-        self._task_settings = task_settings
-        self._agents = agents
         self._records = SessionRecords(journal)
+        self._starter = Starter(
+            bus=bus,
+            tasks=tasks,
+            task_settings=task_settings,
+            settings=session_settings,
+            agents=agents,
+            save=self._records.save,
+            gone=self._forget,
+        )
         self._live: dict[str, LiveSession] = {}
 
     async def recover(self) -> None:
@@ -112,20 +116,14 @@ class SessionService:
         if adapter is None:
             known = ", ".join(sorted(ADAPTERS))
             raise BadRequest(f"there is no agent {command.agent[:80]!r}; there is: {known}")
-        invocation = adapter.invocation(command)
-        _check_variables(command.env or {})
-        if command.project_id is None and command.cwd is None:
-            caller.require("write", SCRATCH_GRANT)
-        elif command.project_id is not None:
-            caller.require("write", f"project:{command.project_id}")
-        try:
-            project_id, cwd = await self._projects.locate(command.project_id, command.cwd)
-        except AgentcmdError:
-            if command.project_id is None:  # which folders there are is for those who may use any
-                caller.require("write", "project:*")
-            raise
-        if command.cwd is not None:
-            caller.require("write", f"project:{project_id}")
+        self._starter.prepare(adapter, command, "/")  # what is wrong with it, before whose it is
+        check_images(command.images or ())
+        if adapter.abilities.conversation and not (command.prompt or command.keep_alive):
+            raise BadRequest(
+                f"agent {adapter.name} needs a prompt, or keepAlive to wait for "
+                "session.send_message"
+            )
+        project_id, cwd = await self._place(command, caller)
         self._tasks.require_open()  # the folder has taken its time
         session = Session(
             id=new_id(),
@@ -138,31 +136,73 @@ class SessionService:
             created_at=time.time(),
             name=command.name,
             argv=command.argv,
+            abilities=adapter.abilities,
+            model=command.model,
+            permission_mode=command.permission_mode,
         )
-        configured = self._agents.get(command.agent)
-        program = Program(
-            argv=invocation.argv,
-            cwd=cwd,
-            env=child_environment(
-                os.environ,
-                prefixes=adapter.prefixes,
-                configured=configured.env if configured else None,
-                given=command.env,
-            ),
-            stdin=bool(invocation.first_input) or invocation.keep_input,
+        prepared = self._starter.prepare(adapter, command, cwd)
+        first = (
+            [Words(secrets.token_hex(6), command.prompt or "", command.images or ())]
+            if command.prompt
+            else []
         )
-        specification(program)  # refused here, where the client still listens
-        live = LiveSession(
-            session, invocation, bus=self._bus, save=self._records.save, gone=self._forget
-        )
+        live = self._starter.live(session, prepared, first)
         self._live[session.id] = live
-        self._records.save(session)
+        self._records.add(session, command)
         self._bus.emit(
             SessionCreated(session_id=session.id, project_id=project_id, session=session)
         )
-        self._tasks.start(self._task(live, program, command.timeout))
+        self._starter.start(live, prepared)
         await self._journal.flushed()
         return OneSession(session_id=session.id, session=session)
+
+    async def _place(self, command: CreateSession, caller: Caller) -> tuple[str, str]:
+        """Find the project and the folder, and see that the caller may use them."""
+        if command.project_id is None and command.cwd is None:
+            caller.require("write", SCRATCH_GRANT)
+        elif command.project_id is not None:
+            caller.require("write", f"project:{command.project_id}")
+        try:
+            project_id, cwd = await self._projects.locate(command.project_id, command.cwd)
+        except AgentcmdError:
+            if command.project_id is None:  # which folders there are is for those who may use any
+                caller.require("write", "project:*")
+            raise
+        if command.cwd is not None:
+            caller.require("write", f"project:{project_id}")
+        return project_id, cwd
+
+    async def _revive(self, session: Session, first: Sequence[Words]) -> LiveSession:
+        """Begin a new process of a conversation whose last one has ended."""
+        adapter = ADAPTERS[session.agent]
+        if not adapter.abilities.resume:
+            raise Conflict(f"the session {session.id} has ended; create a new one")
+        if session.agent_session_id is None:
+            raise Conflict(
+                f"the session {session.id} ended before its agent began a conversation; create a "
+                "new one"
+            )
+        request = await self._records.request(session.id)
+        if request is None:
+            raise Conflict(
+                f"what the session {session.id} began with is not kept; create a new one"
+            )
+        self._tasks.require_open()
+        if session.id in self._live:  # somebody else was faster
+            return self._live[session.id]
+        request = msgspec.structs.replace(request, resume=session.agent_session_id, fork=False)
+        prepared = self._starter.prepare(adapter, request, session.cwd)
+        session = msgspec.structs.replace(
+            session, state="queued", end=None, ended_at=None, started_at=None
+        )
+        live = self._starter.live(session, prepared, first)
+        self._live[session.id] = live
+        self._records.save(session)
+        self._bus.emit(
+            SessionUpdated(session_id=session.id, project_id=session.project_id, state="queued")
+        )
+        self._starter.start(live, prepared)
+        return live
 
     @handles(ListSessions)
     async def list(self, command: ListSessions, caller: Caller) -> ManySessions:
@@ -187,9 +227,54 @@ class SessionService:
 
     @handles(SendMessage)
     async def send_message(self, command: SendMessage, _: Caller) -> MessageAccepted:
-        """Say something to a live session."""
+        """Say something, to the process that is there or to a new one."""
+        images = command.images or ()
+        check_images(images)
+        live = self._live.get(command.session_id)
+        if isinstance(live, Conversation) and live.closing:
+            await live.over
+            live = None
+        if live is None:
+            words = Words(secrets.token_hex(6), command.content, images)
+            session = await self._session(command.session_id)
+            live = await self._revive(session, [words])
+            if live.session.id == session.id and isinstance(live, Conversation):
+                return MessageAccepted(session_id=session.id, message_id=words.id)
+        return live.accept(command.content, images)
+
+    @handles(InterruptSession)
+    async def interrupt(self, command: InterruptSession, _: Caller) -> SessionState:
+        """End the turn that is under way."""
         live = await self._need_live(command.session_id)
-        return MessageAccepted(session_id=command.session_id, message_id=live.say(command.content))
+        live.interrupt()
+        return SessionState(session_id=live.session.id, state=live.session.state)
+
+    @handles(ResumeSession)
+    async def resume(self, command: ResumeSession, _: Caller) -> SessionState:
+        """Take up the conversation of a session that has ended."""
+        live = self._live.get(command.session_id)
+        if isinstance(live, Conversation) and live.closing:
+            await live.over
+            live = None
+        if live is None:
+            live = await self._revive(await self._session(command.session_id), ())
+            await self._journal.flushed()
+        return SessionState(session_id=live.session.id, state=live.session.state)
+
+    @handles(RespondPermission)
+    async def respond_permission(
+        self, command: RespondPermission, caller: Caller
+    ) -> PermissionAnswered:
+        """Answer a question of the agent's."""
+        live = await self._need_live(command.session_id)
+        decision = Decision(
+            allow=command.decision == "allow",
+            message=command.message or "",
+            updated_input=command.updated_input,
+            remember=command.remember,
+        )
+        live.respond(command.request_id, decision, caller.sub)
+        return PermissionAnswered(request_id=command.request_id)
 
     @handles(SendInput)
     def send_input(self, command: SendInput, _: Caller) -> SessionState:
@@ -219,20 +304,6 @@ class SessionService:
         session = await self._session(session_id)
         return SessionState(session_id=session.id, state=session.state)
 
-    def _task(self, live: LiveSession, program: Program, timeout: float | None) -> Task:
-        limits = self._task_settings
-        if timeout is not None:
-            limits = msgspec.structs.replace(limits, run_timeout=timeout)
-        return Task(
-            id_=live.session.id,
-            kind="session",
-            channel=f"session:{live.session.id}",
-            user=live.session.user,
-            program=program,
-            owner=live,
-            limits=limits,
-        )
-
     def _forget(self, session_id: str) -> None:
         self._live.pop(session_id, None)
 
@@ -259,6 +330,7 @@ async def open_service(
     tasks: Tasks,
     project: Projects,
     task_settings: TaskSettings,
+    session_settings: SessionSettings,
     agents: Mapping[str, AgentSettings],
 ) -> AsyncIterator[SessionService]:
     """Open the session service, and end what the last daemon left behind."""
@@ -268,6 +340,7 @@ async def open_service(
         tasks=tasks,
         project=project,
         task_settings=task_settings,
+        session_settings=session_settings,
         agents=agents,
     )
     await service.recover()
@@ -285,15 +358,6 @@ def _unknown(session_id: str) -> NotFound:
     return NotFound(
         f"there is no session {session_id[:80]!r}; ask session.list for those there are"
     )
-
-
-def _check_variables(env: Mapping[str, str]) -> None:
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise BadRequest(
-                f"{name[:80]!r} cannot be set: a name is not empty and has no '=', and neither it "
-                "nor its value has a NUL"
-            )
 
 
 def _decoded(command: SendInput) -> bytes:

@@ -1,12 +1,16 @@
-"""What an agent's adapter is: its name, its program, and the environment it needs."""
+"""What an agent's adapter is: its program on one side, its protocol on the other."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from domains.session.commands import CreateSession
+from daemon.core.errors import BadRequest
+from domains.session.agents.facts import Fact
+from domains.session.commands import Abilities, CreateSession
+from domains.session.messages import Image, Permission
 
 
 class Adapter(Protocol):
@@ -20,8 +24,18 @@ class Adapter(Protocol):
     def prefixes(self) -> Sequence[str]:
         """Give the prefixes of the variables that its processes get from the daemon's own."""
 
-    def invocation(self, request: CreateSession) -> Invocation:
-        """Turn a request into a program; BadRequest says what it lacks."""
+    @property
+    def abilities(self) -> Abilities:
+        """Give what it can do."""
+
+    def invocation(self, request: CreateSession, program: str = "") -> Invocation:
+        """Turn a request into a program; BadRequest says what it lacks.
+
+        `program` is the path of the agent's own, where the settings name one.
+        """
+
+    def dialogue(self) -> Dialogue | None:
+        """Begin the protocol of one process; None where there is no protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +45,38 @@ class Invocation:
     argv: list[str]
     first_input: bytes = b""
     keep_input: bool = False
+    stop_signal: int = signal.SIGTERM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to a permission: `updated_input` replaces the tool's, `message` tells why not."""
+
+    allow: bool
+    message: str = ""
+    updated_input: dict[str, Any] | None = None
+    remember: bool = False
+
+
+class Dialogue(Protocol):
+    """An agent's protocol with one process: bytes in, facts out, and the other way; no I/O."""
+
+    def parse(self, line: bytes) -> Sequence[Fact]:
+        """Understand one line of output, given without its newline."""
+
+    def message(self, content: str, images: Sequence[Image]) -> bytes:
+        """Say something, which begins a turn."""
+
+    def decide(self, permission: Permission, decision: Decision) -> bytes:
+        """Answer a permission."""
+
+    def interrupt(self) -> bytes:
+        """Ask the agent to end the turn; its process stays."""
+
+
+def refuse(request: CreateSession, *names: str) -> None:
+    """Raise BadRequest for what this agent does not take."""
+    for name in names:
+        if getattr(request, name):
+            wire = request.__struct_encode_fields__[request.__struct_fields__.index(name)]
+            raise BadRequest(f"agent {request.agent} takes no {wire}; leave it out")

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from daemon.core.errors import BadRequest
-from domains.session.agents.adapter import Invocation
-from domains.session.commands import CreateSession
+from domains.session.agents.adapter import Dialogue, Invocation, refuse
+from domains.session.commands import Abilities, CreateSession
+
+CAN = Abilities()
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +18,28 @@ class CommandAdapter:
 
     name: str = "command"
     prefixes: Sequence[str] = ()
+    abilities: Abilities = CAN
 
-    def invocation(self, request: CreateSession) -> Invocation:
+    def invocation(self, request: CreateSession, program: str = "") -> Invocation:
         """Take the arguments as they are; nothing passes through a shell."""
+        del program
         if not request.argv:
             raise BadRequest(
                 'agent command needs argv, the program and its arguments, as in ["ls", "-l"]'
             )
+        refuse(
+            request, "model", "permission_mode", "system_prompt", "mcp_config", "allowed_tools",
+            "budget_usd", "resume", "fork", "images",
+        )  # fmt: skip
         return Invocation(
             argv=request.argv,
             first_input=(request.prompt or "").encode(),
             keep_input=request.keep_alive,
         )
+
+    def dialogue(self) -> Dialogue | None:
+        """Give none: its output is text."""
+        return None
 
 
 COMMAND = CommandAdapter()

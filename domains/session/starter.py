@@ -1,0 +1,152 @@
+"""From a request to a supervised task: what an agent is started with, and who listens to it."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from daemon.core.bus import EventBus
+from daemon.core.errors import BadRequest
+from daemon.core.program import Program, specification
+from daemon.core.task import Task, Tasks, TaskSettings
+from domains.session.agents.adapter import Adapter, Invocation
+from domains.session.commands import CreateSession, Session
+from domains.session.conversation import Conversation, SessionSettings, Words
+from domains.session.environment import child_environment
+from domains.session.live import LiveSession
+from domains.session.messages import Image
+from domains.session.plain import PlainSession
+
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""What models take."""
+
+
+class AgentSettings(Protocol):
+    """One agent's section of the settings."""
+
+    @property
+    def path(self) -> str:
+        """Give the path of its program, empty where PATH tells."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Give the variables that its processes get."""
+
+
+class Starter:
+    """Starts the process of a session, the first one or one that goes on with its conversation."""
+
+    def __init__(
+        self,
+        *,
+        bus: EventBus,
+        tasks: Tasks,
+        task_settings: TaskSettings,
+        settings: SessionSettings,
+        agents: Mapping[str, AgentSettings],
+        save: Callable[[Session], None],
+        gone: Callable[[str], None],
+    ) -> None:
+        """Start them with these settings; each live session gets `save` and `gone`."""
+        self._bus = bus
+        self._tasks = tasks
+        self._task_settings = task_settings
+        self._settings = settings
+        self._agents = agents
+        self._save = save
+        self._gone = gone
+
+    def prepare(self, adapter: Adapter, request: CreateSession, cwd: str) -> Prepared:
+        """Turn a request into a program; BadRequest while the client still listens."""
+        configured = self._agents.get(adapter.name)
+        invocation = adapter.invocation(request, configured.path if configured else "")
+        check_variables(request.env or {})
+        program = Program(
+            argv=invocation.argv,
+            cwd=cwd,
+            env=child_environment(
+                os.environ,
+                prefixes=adapter.prefixes,
+                configured=configured.env if configured else None,
+                given=request.env,
+            ),
+            stdin=bool(invocation.first_input) or invocation.keep_input,
+        )
+        specification(program)
+        return Prepared(adapter, invocation, program, request.timeout)
+
+    def live(self, session: Session, prepared: Prepared, first: Sequence[Words]) -> LiveSession:
+        """Make the session's live side, of the kind that its agent needs."""
+        dialogue = prepared.adapter.dialogue()
+        if dialogue is None:
+            return PlainSession(
+                session, prepared.invocation, bus=self._bus, save=self._save, gone=self._gone
+            )
+        return Conversation(
+            session,
+            dialogue,
+            first=first,
+            settings=self._settings,
+            bus=self._bus,
+            save=self._save,
+            gone=self._gone,
+        )
+
+    def start(self, live: LiveSession, prepared: Prepared) -> None:
+        """Hand it to the supervisor."""
+        limits = self._task_settings
+        if prepared.timeout is not None:
+            limits = msgspec.structs.replace(limits, run_timeout=prepared.timeout)
+        self._tasks.start(
+            Task(
+                id_=live.session.id,
+                kind="session",
+                channel=f"session:{live.session.id}",
+                user=live.session.user,
+                program=prepared.program,
+                owner=live,
+                limits=limits,
+                stop_signal=prepared.invocation.stop_signal,
+            )
+        )
+
+
+class Prepared:
+    """What is started: checked, and not yet begun."""
+
+    __slots__ = ("adapter", "invocation", "program", "timeout")
+
+    def __init__(
+        self, adapter: Adapter, invocation: Invocation, program: Program, timeout: float | None
+    ) -> None:
+        """Hold it; `timeout` is in seconds, None for that of the settings."""
+        self.adapter = adapter
+        self.invocation = invocation
+        self.program = program
+        self.timeout = timeout
+
+
+def check_images(images: Sequence[Image]) -> None:
+    """Raise BadRequest for what no model takes."""
+    for image in images:
+        if image.media_type not in IMAGE_TYPES:
+            known = ", ".join(IMAGE_TYPES)
+            raise BadRequest(f"an image is one of {known}, not {image.media_type[:80]!r}")
+        try:
+            base64.b64decode(image.data, validate=True)
+        except ValueError as error:
+            raise BadRequest(f"an image's data is not base64: {error}") from None
+
+
+def check_variables(env: Mapping[str, str]) -> None:
+    """Raise BadRequest for what no environment can hold."""
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise BadRequest(
+                f"{name[:80]!r} cannot be set: a name is not empty and has no '=', and neither it "
+                "nor its value has a NUL"
+            )
