@@ -13,7 +13,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from daemon.cli.questions import Questions
 from daemon.cli.stdin import Stdin
+from daemon.cli.view import View, write
 from daemon.client import Client, ConnectionLost, Message, NoDaemon, Status
 from daemon.core.errors import AgentcmdError, RateLimited, Unavailable
 
@@ -56,8 +58,13 @@ class Job:
         self._draining = False
         self._away: asyncio.TimerHandle | None = None
         self._helpers: list[asyncio.Task[None]] = []
+        self._answered: set[str] = set()
         self._started = time.monotonic()
         self._stdin = Stdin() if sys.stdin is not None and not sys.stdin.closed else None
+        self._is_command = request["agent"] == "command"
+        self._view = View(as_json=args.json)
+        asks = self._stdin is not None and not args.json and sys.stdin.isatty()
+        self._questions = Questions(self._stdin if asks else None, self._respond, self._view.note)
 
     def on_status(self, status: Status, detail: str) -> None:
         """Watch the connection, and say on a terminal what happens to it."""
@@ -71,7 +78,7 @@ class Job:
             if self.session:
                 note("the connection broke; connecting again")
         elif status == "gap":
-            _write(sys.stderr, f"agentcmd: some output of {detail} is no longer kept\n")
+            write(sys.stderr, f"agentcmd: some output of {detail} is no longer kept\n")
 
     async def run(self, daemon: Client) -> None:
         """Create the session and follow it to its end; sets the exit code."""
@@ -79,10 +86,10 @@ class Job:
         await self._create()
         try:
             async for message in daemon.subscribe(f"session:{self.session}", since=0):
-                if message.type == "session.started" and self._stdin is not None:
-                    self._stdin.start()
-                    self._help(self._pass_input(self._stdin, daemon))
-                await asyncio.to_thread(self._show, message)
+                if message.type == "session.started":
+                    self._begin_input(daemon)
+                await asyncio.to_thread(self._view.show, message)
+                self._heed(message)
                 if message.type in ENDS:
                     self.finished.set()
                     self.code = self._end(message)
@@ -107,7 +114,7 @@ class Job:
                     **self._request,
                     "projectId": added["projectId"],
                     "cwd": str(folder),
-                    "keepAlive": self._stdin is not None,
+                    "keepAlive": self._is_command and self._stdin is not None,
                 },
             )
         except ConnectionLost as error:
@@ -136,15 +143,16 @@ class Job:
 
     # Output
 
-    def _show(self, message: Message) -> None:
-        """Print one message; in a thread, because a terminal or a pipe may be slow."""
-        if self._args.json:
-            _write(sys.stdout, message.raw + "\n")
-        elif message.type == "session.stream_output":
-            stream = sys.stdout if message.data["type"] == "stdout" else sys.stderr
-            _write(stream, message.data["content"])
-        elif message.type == "session.updated":
-            note(f"queued, place {message.data.get('position')}")
+    def _heed(self, message: Message) -> None:
+        """Act on what a message asks of the person here."""
+        data = message.data
+        if message.type == "session.updated" and "position" in data:
+            note(f"queued, place {data['position']}")
+        elif message.type == "session.permission_requested":
+            self._questions.ask(data)
+        elif message.type == "session.permission_resolved":
+            here = data["requestId"] in self._answered
+            self._questions.resolved(data["requestId"], data["decision"], here=here)
 
     def _end(self, message: Message) -> int:
         """Give the exit code that the end stands for, and say it on a terminal."""
@@ -158,9 +166,9 @@ class Job:
             code, text = 128 + (self._signals[0] if self._signals else number), "cancelled"
         if sys.stderr.isatty():
             took = time.monotonic() - self._started
-            note(f"{text}, {took:.1f} s, session {self.session}")
+            note(f"{text}, {took:.1f} s{_used(data)}, session {self.session}")
         elif message.type == "session.error" and data["code"] != "signaled":
-            _write(sys.stderr, f"agentcmd: {text}\n")
+            write(sys.stderr, f"agentcmd: {text}\n")
         return int(code)
 
     # Signals
@@ -215,6 +223,22 @@ class Job:
 
     # Input
 
+    def _begin_input(self, daemon: Client) -> None:
+        """Read standard input: a command's own, or the answers to an agent's questions."""
+        if self._stdin is not None and (self._is_command or self._questions.at_a_terminal):
+            self._stdin.start()
+        if not self._is_command:
+            self._help(self._questions.run())
+        elif self._stdin is not None:
+            self._help(self._pass_input(self._stdin, daemon))
+
+    async def _respond(self, answer: dict[str, Any]) -> None:
+        self._answered.add(answer["requestId"])
+        with contextlib.suppress(AgentcmdError):  # somebody else was faster, or it has ended
+            await cast(Client, self._daemon).call(
+                "session.respond_permission", {"sessionId": self.session, **answer}
+            )
+
     async def _pass_input(self, stdin: Stdin, daemon: Client) -> None:
         ended = False
         while not ended:
@@ -243,13 +267,15 @@ def note(text: str, *, before: str = "") -> None:
     """Say something to the person at the terminal; elsewhere output is the program's alone."""
     with contextlib.suppress(OSError):  # the terminal may have gone
         if sys.stderr.isatty():
-            _write(sys.stderr, f"{before}agentcmd: {text}\n")
+            write(sys.stderr, f"{before}agentcmd: {text}\n")
 
 
-def _write(stream: Any, text: str) -> None:
-    """Write text as UTF-8 whatever the locale says, because that is what the child wrote."""
-    stream.buffer.write(text.encode("utf-8", "surrogatepass"))
-    stream.buffer.flush()
+def _used(data: dict[str, Any]) -> str:
+    """Say what an agent has used."""
+    if "usage" not in data:
+        return ""
+    tokens = sum(data["usage"].values())
+    return f", {tokens} tokens, ${data.get('costUsd', 0.0):.4f}"
 
 
 def _root(folder: Path) -> Path:

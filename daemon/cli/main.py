@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from daemon import __version__
-from daemon.cli import channels, doctor, logs, projects, run, serve, tasks, tokens
+from daemon.cli import channels, doctor, logs, projects, run, serve, sessions, tasks, tokens
 from daemon.client import NoDaemon
 from daemon.core.errors import AgentcmdError, BadRequest, InvalidChannel
 
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"agentcmd: {message}; see '{self.prog} --help'\n")
 
 
-GROUPS = (run, serve, tokens, tasks, channels, logs, projects, doctor)
+GROUPS = (run, serve, sessions, tokens, tasks, channels, logs, projects, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,11 +31,19 @@ def add_commands(commands: Any) -> None:
     own = commands.add_parser(
         "run",
         help="run a command or an agent, and stream it",
-        usage="agentcmd run [options] -- CMD ARG...",
-        description="Runs a program in the current folder as a supervised task and streams it. "
-        "Uses the running daemon, or brings its own for this call.",
+        usage="agentcmd run [options] -- CMD ARG...\n"
+        "       agentcmd run --agent NAME [options] PROMPT",
+        description="Runs a program or an agent in the current folder as a supervised task and "
+        "streams it. Uses the running daemon, or brings its own for this call.",
     )
-    own.add_argument("--agent", help="the agent to run; 'command' is any program")
+    own.add_argument("--agent", help="the agent to run, as in claude; 'command' is any program")
+    own.add_argument("--model", help="the agent's model")
+    own.add_argument("--permission-mode", metavar="MODE", help="what the agent may do unasked")
+    own.add_argument(
+        "--allow", action="append", default=[], metavar="TOOL", help="a tool that is not asked for"
+    )
+    own.add_argument("--budget", type=float, metavar="USD", help="what it may cost")
+    own.add_argument("--resume", metavar="ID", help="the agent's own id of a conversation")
     own.add_argument("--project", metavar="PATH", help="folder to run in (the current one)")
     own.add_argument("--env", action="append", default=[], metavar="K=V", help="a variable to set")
     own.add_argument("--json", action="store_true", help="print the wire messages, one a line")
@@ -75,14 +84,29 @@ async def _run_once(args: argparse.Namespace, request: dict[str, Any]) -> int:
 
 def _request(args: argparse.Namespace) -> dict[str, Any]:
     """Turn the options into `session.create`, as far as they alone say it."""
+    given = {
+        "model": args.model,
+        "permissionMode": args.permission_mode,
+        "allowedTools": args.allow,
+        "budgetUsd": args.budget,
+        "resume": args.resume,
+    }
+    given = {name: value for name, value in given.items() if value}
     if args.agent not in (None, "command"):
-        raise BadRequest(
-            f"there is no agent {args.agent!r} here yet; use: agentcmd run -- CMD ARG..."
-        )
-    if args.prompt:
-        raise BadRequest("a prompt needs an agent, and none is here yet; put a command after --")
-    if not args.command_line:
-        raise BadRequest("nothing to run: put a command after --, as in agentcmd run -- ls -l")
+        if args.command_line:
+            raise BadRequest(
+                f"agent {args.agent} takes a prompt; a command goes without it: agentcmd run -- CMD"
+            )
+        asked = {"agent": args.agent, "prompt": _prompt(args), **given}
+    else:
+        if args.prompt:
+            raise BadRequest(
+                "a prompt needs an agent, as in agentcmd run --agent claude PROMPT; a command "
+                "goes after --"
+            )
+        if not args.command_line:
+            raise BadRequest("nothing to run: put a command after --, as in agentcmd run -- ls -l")
+        asked = {"agent": "command", "argv": args.command_line, **given}
     env: dict[str, str] = {}
     for pair in args.env:
         name, equals, value = pair.partition("=")
@@ -91,7 +115,19 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
         env[name] = value
     if not remote_url(args) and "PATH" in os.environ:
         env.setdefault("PATH", os.environ["PATH"])  # what the shell finds, the daemon finds
-    return {"agent": "command", "argv": args.command_line, "env": env}
+    return {**asked, "env": env}
+
+
+def _prompt(args: argparse.Namespace) -> str:
+    """Give the prompt of the command line, or standard input where that is no terminal."""
+    if args.prompt:
+        return " ".join(args.prompt)
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise BadRequest(f"agent {args.agent} needs a prompt, as an argument or on standard input")
+    text = sys.stdin.buffer.read().decode(errors="replace")
+    if not text.strip():
+        raise BadRequest("the prompt on standard input is empty")
+    return text
 
 
 @asynccontextmanager

@@ -38,6 +38,14 @@ class Stdin:
             self._changed.notify()
             return data, self._ended
 
+    def forget(self) -> None:
+        """Drop what is held: it was typed before the question that it would answer."""
+        with self._changed:
+            self._held.clear()
+            if not self._ended:
+                self._filled.clear()
+            self._changed.notify()
+
     def _read(self) -> None:
         while _in_foreground():
             chunk = _chunk()

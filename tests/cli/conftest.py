@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -11,11 +12,13 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from model import Model
 from support import DaemonProcess
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +77,25 @@ def begin(environ, folder):
             return process
 
         yield popen
+
+
+@pytest.fixture
+def model_elsewhere():
+    """A model server in a thread: these tests wait for processes, not for a loop."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    model = Model()
+
+    def wait(work):
+        return asyncio.run_coroutine_threadsafe(work, loop).result(10)
+
+    wait(model.__aenter__())
+    yield model
+    wait(model.__aexit__())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 @pytest.fixture
