@@ -75,6 +75,9 @@ class AgentSection(Section):
     """One agent: `[agents.NAME]`."""
 
     path: Annotated[str, described("Its program; empty: looked up on PATH")] = ""
+    max_running: Annotated[
+        int, described("Sessions of it that run at once; more are queued; 0: no limit", ge=0)
+    ] = 0
     env: Annotated[dict[str, str], described("Variables that its processes get")] = msgspec.field(
         default_factory=dict
     )

@@ -14,7 +14,7 @@ from daemon.cli.job import ENDS, note
 from daemon.cli.questions import Questions
 from daemon.cli.stdin import Stdin
 from daemon.cli.tasks import table
-from daemon.cli.view import View, summary
+from daemon.cli.view import View, summary, write
 from daemon.client import Client, Message
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict
 
@@ -36,6 +36,9 @@ def add_commands(commands: Any) -> None:
     own.add_argument("id", help="the session")
     own.add_argument("text", nargs="+", help="what to say")
     _finish(own, send)
+    own = verbs.add_parser("transcript", help="the raw lines that its agent wrote")
+    own.add_argument("id", help="the session")
+    _finish(own, transcript)
     for verb, help_ in (
         ("interrupt", "end the turn; the process stays"),
         ("resume", "take up an ended conversation"),
@@ -104,6 +107,18 @@ async def show(args: argparse.Namespace) -> int:
     ]
     sys.stdout.write(table(rows))
     return 0
+
+
+async def transcript(args: argparse.Namespace) -> int:
+    """Print the raw lines."""
+    wanted = {"sessionId": args.id}
+    async with client(args) as daemon:
+        while True:
+            page = await daemon.call("session.transcript", wanted)
+            await asyncio.to_thread(write, sys.stdout, page["content"])
+            if "nextCursor" not in page:
+                return 0
+            wanted["cursor"] = page["nextCursor"]
 
 
 async def send(args: argparse.Namespace) -> int:

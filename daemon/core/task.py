@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -85,8 +86,9 @@ class Task:
         owner: TaskOwner,
         limits: TaskSettings,
         stop_signal: int = signal.SIGTERM,
+        lane: Slots | None = None,
     ) -> None:
-        """Describe a task that has not begun."""
+        """Describe a task that has not begun; `lane` limits its kind, besides the limit of all."""
         self.id = id_
         self.kind = kind
         self.channel = channel
@@ -103,6 +105,7 @@ class Task:
         self._owner = owner
         self._limits = limits
         self._stop_signal = stop_signal
+        self._lane = lane
         self._started = 0.0
         self._heard = 0.0
         self._stop: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -139,12 +142,9 @@ class Task:
         bound = structlog.contextvars.bound_contextvars(task=self.id)
         with bound:
             try:
-                waiter = slots.request(self.user, self._owner.queued)
-                try:
-                    if await self._granted(waiter):
+                with contextlib.ExitStack() as held:
+                    if await self._admitted(slots, held):
                         await self._in_slot(launcher, gate)
-                finally:
-                    slots.withdraw(waiter)
             except asyncio.CancelledError:
                 self.reason = self.reason or "daemon_stopped"
                 raise
@@ -166,6 +166,15 @@ class Task:
         self.state = "exited"
         self._owner.ended(self)
         log.info("task.ended", kind=self.kind, reason=self.reason, exit=self.exit)
+
+    async def _admitted(self, slots: Slots, held: contextlib.ExitStack) -> bool:
+        """Get a slot of its lane and one of all; False when the task is to end instead."""
+        for lane in (self._lane, slots) if self._lane is not None else (slots,):
+            waiter = lane.request(self.user, self._owner.queued)
+            held.callback(lane.withdraw, waiter)
+            if not await self._granted(waiter):
+                return False
+        return True
 
     async def _granted(self, waiter: Waiter) -> bool:
         """Wait for the slot; False when a stop or the deadline came first."""

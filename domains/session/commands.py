@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from daemon.core.events import Answer, Command, command
-from domains.session.messages import Image, Permission, Usage
+from domains.session.messages import Image, Message, Permission, Usage
 
 
 class Abilities(Answer):
@@ -94,6 +94,22 @@ class PermissionAnswered(Answer):
     request_id: str
 
 
+class ManyMessages(Answer):
+    """Messages, the oldest first; `next_cursor` continues the list."""
+
+    session_id: str
+    messages: list[Message]
+    next_cursor: str | None = None
+
+
+class TranscriptPage(Answer):
+    """Whole lines as the agent's processes wrote them; `next_cursor` continues them."""
+
+    session_id: str
+    content: str
+    next_cursor: str | None = None
+
+
 class ManySessions(Answer):
     """Sessions, newest first; `next_cursor` continues the list."""
 
@@ -150,6 +166,24 @@ class GetSession(Command):
     """Tell about one session."""
 
     session_id: str
+
+
+@command("session.messages", action="read", channel="session:{session_id}")
+class ListMessages(Command):
+    """List what was said in a session, the oldest first."""
+
+    session_id: str
+    cursor: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+@command("session.transcript", action="read", channel="session:{session_id}")
+class ReadTranscript(Command):
+    """Read the raw lines of a session's agent, as its protocol has them."""
+
+    session_id: str
+    cursor: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
 
 @command("session.send_message", action="write", channel="session:{session_id}")

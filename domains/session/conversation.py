@@ -27,6 +27,7 @@ from domains.session.agents.facts import (
     TurnEnded,
     Withdrawn,
 )
+from domains.session.archive import Archive
 from domains.session.commands import MessageAccepted, Session, SessionEnd
 from domains.session.events import (
     MessageDelta,
@@ -80,6 +81,7 @@ class Conversation(LiveSession):
         *,
         first: Sequence[Words],
         settings: SessionSettings,
+        archive: Archive,
         bus: EventBus,
         save: Callable[[Session], None],
         gone: Callable[[str], None],
@@ -89,6 +91,7 @@ class Conversation(LiveSession):
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dialogue = dialogue
         self._settings = settings
+        self._archive = archive
         self._loop = asyncio.get_running_loop()
         self._task: Task | None = None
         self._lines = Lines(settings.line_bytes)
@@ -123,7 +126,10 @@ class Conversation(LiveSession):
             super().output(stream, data)
             return
         overlong = self._lines.overlong
-        for line in self._lines.feed(data):
+        lines = list(self._lines.feed(data))
+        if lines:
+            self._archive.lines(self.session.id, b"\n".join(lines) + b"\n")
+        for line in lines:
             self._take_line(line)
         if self._lines.overlong > overlong:
             self._notice(
@@ -135,6 +141,7 @@ class Conversation(LiveSession):
         """Tell the end; what it was asked or wanted to ask is void with it."""
         rest = self._lines.close()
         if rest is not None:
+            self._archive.lines(self.session.id, rest + b"\n")
             self._take_line(rest)
         self._pieces.flush()
         self._stop_idling()
@@ -357,6 +364,7 @@ class Conversation(LiveSession):
         )
 
     def _emit_message(self, message: Message) -> None:
+        self._archive.message(self.session.id, message)
         self.bus.emit(SessionMessage(session_id=self.session.id, message=message))
 
     def _notice(self, text: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from daemon.core.journal import Journal
+from domains.session import archive
 from domains.session.commands import CreateSession, ListSessions, Session
 
 SCHEMA = (
@@ -19,6 +20,7 @@ SCHEMA = (
     CREATE INDEX session_unended ON session (state) WHERE state != 'ended'
     """,
     "ALTER TABLE session ADD COLUMN request BLOB",
+    archive.SCHEMA,
 )
 
 _encode = msgspec.json.Encoder().encode

@@ -20,17 +20,21 @@ from daemon.core.journal import Journal
 from daemon.core.task import Tasks, TaskSettings
 from domains.session.agents import ADAPTERS
 from domains.session.agents.adapter import Decision
+from domains.session.archive import Archive
 from domains.session.commands import (
     CancelSession,
     CreateSession,
     GetSession,
     InterruptSession,
     KillSession,
+    ListMessages,
     ListSessions,
+    ManyMessages,
     ManySessions,
     MessageAccepted,
     OneSession,
     PermissionAnswered,
+    ReadTranscript,
     RespondPermission,
     ResumeSession,
     SendInput,
@@ -38,6 +42,7 @@ from domains.session.commands import (
     Session,
     SessionEnd,
     SessionState,
+    TranscriptPage,
 )
 from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.events import SessionCreated, SessionUpdated
@@ -83,12 +88,14 @@ class SessionService:
         self._tasks = tasks
         self._projects = project
         self._records = SessionRecords(journal)
+        self._archive = Archive(journal)
         self._starter = Starter(
             bus=bus,
             tasks=tasks,
             task_settings=task_settings,
             settings=session_settings,
             agents=agents,
+            archive=self._archive,
             save=self._records.save,
             gone=self._forget,
         )
@@ -107,6 +114,7 @@ class SessionService:
             end_session(session, end, bus=self._bus, save=self._records.save)
             log.warning("session.lost", session=session.id)
         self._journal.on_forget(self._records.forget)
+        self._journal.on_forget(self._archive.forget)
         await self._journal.flushed()
 
     @handles(CreateSession)
@@ -224,6 +232,20 @@ class SessionService:
         """Tell about one session."""
         session = await self._session(command.session_id)
         return OneSession(session_id=session.id, session=session)
+
+    @handles(ListMessages)
+    async def messages(self, command: ListMessages, _: Caller) -> ManyMessages:
+        """List what was said."""
+        session = await self._session(command.session_id)
+        found, further = await self._archive.messages(session.id, command.cursor, command.limit)
+        return ManyMessages(session_id=session.id, messages=found, next_cursor=further)
+
+    @handles(ReadTranscript)
+    async def transcript(self, command: ReadTranscript, _: Caller) -> TranscriptPage:
+        """Read the raw lines."""
+        session = await self._session(command.session_id)
+        content, further = await self._archive.transcript(session.id, command.cursor, command.limit)
+        return TranscriptPage(session_id=session.id, content=content, next_cursor=further)
 
     @handles(SendMessage)
     async def send_message(self, command: SendMessage, _: Caller) -> MessageAccepted:

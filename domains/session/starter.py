@@ -12,8 +12,10 @@ import msgspec
 from daemon.core.bus import EventBus
 from daemon.core.errors import BadRequest
 from daemon.core.program import Program, specification
+from daemon.core.supervisor import Slots
 from daemon.core.task import Task, Tasks, TaskSettings
 from domains.session.agents.adapter import Adapter, Invocation
+from domains.session.archive import Archive
 from domains.session.commands import CreateSession, Session
 from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.environment import child_environment
@@ -33,6 +35,10 @@ class AgentSettings(Protocol):
         """Give the path of its program, empty where PATH tells."""
 
     @property
+    def max_running(self) -> int:
+        """Give how many of its processes run at once, 0 for no limit of its own."""
+
+    @property
     def env(self) -> dict[str, str]:
         """Give the variables that its processes get."""
 
@@ -48,6 +54,7 @@ class Starter:
         task_settings: TaskSettings,
         settings: SessionSettings,
         agents: Mapping[str, AgentSettings],
+        archive: Archive,
         save: Callable[[Session], None],
         gone: Callable[[str], None],
     ) -> None:
@@ -57,6 +64,10 @@ class Starter:
         self._task_settings = task_settings
         self._settings = settings
         self._agents = agents
+        self._archive = archive
+        self._lanes = {
+            name: Slots(agent.max_running) for name, agent in agents.items() if agent.max_running
+        }
         self._save = save
         self._gone = gone
 
@@ -91,6 +102,7 @@ class Starter:
             dialogue,
             first=first,
             settings=self._settings,
+            archive=self._archive,
             bus=self._bus,
             save=self._save,
             gone=self._gone,
@@ -111,6 +123,7 @@ class Starter:
                 owner=live,
                 limits=limits,
                 stop_signal=prepared.invocation.stop_signal,
+                lane=self._lanes.get(prepared.adapter.name),
             )
         )
 

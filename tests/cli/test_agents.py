@@ -161,6 +161,8 @@ def test_a_session_is_listed_shown_answered_spoken_to_and_followed(agentcmd):
     assert (again.returncode, again.stderr.count(b"\n")) == (1, 1)
     assert agentcmd("session", "send", session, script([{"text": "Second."}])).returncode == 0
     followed = agentcmd("attach", session)
+    raw = agentcmd("session", "transcript", session).stdout.decode().splitlines()
+    assert [json.loads(line)["type"] for line in raw].count("result") == 2
     assert followed.stdout.decode() == "First.\nSecond.\n"
     assert b"failed: later" in followed.stderr
     assert followed.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 
@@ -174,6 +175,32 @@ async def test_a_list_is_filtered_and_holds_ended_sessions_too(running):
             listed = (await client.call("session.list", wanted))["sessions"]
             assert len(listed) == count, wanted
         await client.call("session.kill", {"sessionId": live["sessionId"]})
+
+
+async def test_an_agent_has_a_limit_of_its_own_and_places_in_its_queue(start_daemon):
+    running = await start_daemon(AGENTS__COMMAND__MAX_RUNNING="1")
+    async with running.client() as client:
+
+        async def create():
+            wanted = {"agent": "command", "argv": ["sleep", "60"]}
+            return (await client.call("session.create", wanted))["sessionId"]
+
+        async def until(messages, type_, **fields):
+            async with asyncio.timeout(10):
+                async for message in messages:
+                    if message.type == type_ and fields.items() <= message.data.items():
+                        return
+
+        first, second, third = [await create() for _ in range(3)]
+        queues = [client.subscribe(f"session:{each}", since=0) for each in (second, third)]
+        await until(queues[0], "session.updated", position=1)
+        await until(queues[1], "session.updated", position=2)
+        await client.call("session.kill", {"sessionId": first})
+        await until(queues[0], "session.started")
+        await until(queues[1], "session.updated", position=1)
+        await client.call("session.cancel", {"sessionId": third})
+        await until(queues[1], "session.cancelled")
+        await client.call("session.kill", {"sessionId": second})
 
 
 # What is asked for wrongly

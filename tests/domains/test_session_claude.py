@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import re
 import time
 
@@ -12,7 +13,7 @@ from agents import claude_settings
 from model import INPUT_TOKENS, OUTPUT_TOKENS, script
 from support import processes_with
 
-from daemon.core.errors import Conflict, NotFound
+from daemon.core.errors import BadRequest, Conflict, NotFound
 
 ENDS = ("session.completed", "session.error", "session.cancelled")
 BASH = {"tool": "Bash", "input": {"command": "touch made; echo hi"}}
@@ -270,6 +271,41 @@ async def test_a_message_to_an_ended_session_resumes_its_conversation(running, m
     assert end["costUsd"] == pytest.approx(2 * first["costUsd"])
     assert shown["costUsd"] == end["costUsd"]
     assert len(model.requests[-1]["messages"]) > len(model.requests[0]["messages"])
+
+
+async def test_messages_and_raw_lines_are_kept_and_paged(running):
+    async with running.client() as client:
+        talk, _ = await end_of(
+            client,
+            script(*[[{"tool": "Bash", "input": {"command": f"echo {n}"}}] for n in range(5)]),
+            allowedTools=["Bash(echo:*)"],
+        )
+        told = [m.data["message"] for m in talk.seen if m.type == "session.message"]
+        kept, page = [], {}
+        while not kept or "nextCursor" in page:
+            more = {"cursor": page["nextCursor"]} if page else {}
+            page = await talk.call("messages", limit=3, **more)
+            assert len(page["messages"]) <= 3
+            kept += page["messages"]
+        assert kept == told
+        raw, page = "", {}
+        while not raw or "nextCursor" in page:
+            more = {"cursor": page["nextCursor"]} if page else {}
+            page = await talk.call("transcript", limit=2, **more)
+            raw += page["content"]
+        for cursor in ("x", "-1", "", "9" * 30):
+            with pytest.raises(BadRequest, match="cursor"):
+                await talk.call("messages", cursor=cursor)
+        with pytest.raises(NotFound):
+            await client.call("session.messages", {"sessionId": "none"})
+    types = [json.loads(line)["type"] for line in raw.splitlines()]
+    assert types.count("result") == 1
+    assert types.count("assistant") == 6
+    assert raw.endswith("\n")
+    async with running.http.get(
+        f"{running.url}/api/sessions/{talk.id}/messages?limit=1", headers=running.headers()
+    ) as answer:
+        assert (await answer.json())["messages"] == told[:1]
 
 
 async def test_a_fork_leaves_the_first_conversation_as_it_is(running):
