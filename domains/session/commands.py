@@ -110,6 +110,13 @@ class TranscriptPage(Answer):
     next_cursor: str | None = None
 
 
+class ImportedSessions(Answer):
+    """The sessions that were made, the oldest first; `known` counts those that were there."""
+
+    sessions: list[Session]
+    known: int
+
+
 class ManySessions(Answer):
     """Sessions, newest first; `next_cursor` continues the list."""
 
@@ -148,6 +155,19 @@ class CreateSession(Command):
     budget_usd: Annotated[float, Meta(gt=0)] | None = None
     resume: Annotated[str, Meta(max_length=200)] | None = None
     fork: bool = False
+
+
+@command("session.import", action="write")
+class ImportSessions(Command):
+    """Take over an agent's own conversations of a folder. Needs `write` on the project's channel.
+
+    They are sessions that have ended, and go on with `session.resume`. A conversation that is known
+    here already is left as it is.
+    """
+
+    agent: str
+    project_id: str | None = None
+    cwd: str | None = None
 
 
 @command("session.list", action="read")

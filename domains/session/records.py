@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -22,6 +24,8 @@ SCHEMA = (
     "ALTER TABLE session ADD COLUMN request BLOB",
     archive.SCHEMA,
 )
+
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Session).decode
@@ -78,6 +82,19 @@ class SessionRecords:
 
         return await self._journal.store.read(found)
 
+    async def agent_sessions(self, agent: str) -> set[str]:
+        """Read the names that an agent has given to the conversations known here."""
+        await self._journal.flushed()
+        query = (
+            "SELECT json_extract(CAST(body AS TEXT), '$.agentSessionId') FROM session "
+            "WHERE agent = ?"
+        )
+
+        def found(db: sqlite3.Connection) -> set[str]:
+            return {name for (name,) in db.execute(query, (agent,)) if name}
+
+        return await self._journal.store.read(found)
+
     async def unended(self) -> list[Session]:
         """Read what was under way when the daemon last died."""
         return await self._read("SELECT body FROM session WHERE state != 'ended' ORDER BY id", ())
@@ -103,3 +120,10 @@ class SessionRecords:
             return [_decode(body) for (body,) in db.execute(query, tuple(values))]
 
         return await self._journal.store.read(rows)
+
+
+def new_id() -> str:
+    """Make an id that sorts by time: ten digits of milliseconds, eight at random (base 32)."""
+    stamp, random = int(time.time() * 1000), secrets.randbits(40)
+    high = "".join(_DIGITS[stamp >> shift & 31] for shift in range(45, -5, -5))
+    return high + "".join(_DIGITS[random >> shift & 31] for shift in range(35, -5, -5))

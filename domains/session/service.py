@@ -19,12 +19,14 @@ from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
 from daemon.core.task import Tasks, TaskSettings
 from domains.session.agents import ADAPTERS
-from domains.session.agents.adapter import Decision
+from domains.session.agents.adapter import Adapter, Decision
 from domains.session.archive import Archive
 from domains.session.commands import (
     CancelSession,
     CreateSession,
     GetSession,
+    ImportedSessions,
+    ImportSessions,
     InterruptSession,
     KillSession,
     ListMessages,
@@ -46,8 +48,9 @@ from domains.session.commands import (
 )
 from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.events import SessionCreated, SessionUpdated
+from domains.session.imports import Importer, Place
 from domains.session.live import LiveSession, end_session
-from domains.session.records import SessionRecords
+from domains.session.records import SessionRecords, new_id
 from domains.session.starter import AgentSettings, Starter, check_images
 
 log = structlog.get_logger(__name__)
@@ -57,8 +60,6 @@ SCRATCH_GRANT = "project:*"
 
 PAGE = 100
 """Least rows that a list reads at once, of which a narrow token may see few."""
-
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class Projects(Protocol):
@@ -89,6 +90,13 @@ class SessionService:
         self._projects = project
         self._records = SessionRecords(journal)
         self._archive = Archive(journal)
+        self._importer = Importer(
+            bus=bus,
+            journal=journal,
+            records=self._records,
+            archive=self._archive,
+            line_bytes=session_settings.line_bytes,
+        )
         self._starter = Starter(
             bus=bus,
             tasks=tasks,
@@ -120,10 +128,7 @@ class SessionService:
     @handles(CreateSession)
     async def create(self, command: CreateSession, caller: Caller) -> OneSession:
         """Start a session."""
-        adapter = ADAPTERS.get(command.agent)
-        if adapter is None:
-            known = ", ".join(sorted(ADAPTERS))
-            raise BadRequest(f"there is no agent {command.agent[:80]!r}; there is: {known}")
+        adapter = _adapter(command.agent)
         self._starter.prepare(adapter, command, "/")  # what is wrong with it, before whose it is
         check_images(command.images or ())
         if adapter.abilities.conversation and not (command.prompt or command.keep_alive):
@@ -131,7 +136,7 @@ class SessionService:
                 f"agent {adapter.name} needs a prompt, or keepAlive to wait for "
                 "session.send_message"
             )
-        project_id, cwd = await self._place(command, caller)
+        project_id, cwd = await self._place(command.project_id, command.cwd, caller)
         self._tasks.require_open()  # the folder has taken its time
         session = Session(
             id=new_id(),
@@ -164,21 +169,33 @@ class SessionService:
         await self._journal.flushed()
         return OneSession(session_id=session.id, session=session)
 
-    async def _place(self, command: CreateSession, caller: Caller) -> tuple[str, str]:
+    async def _place(
+        self, wanted: str | None, folder: str | None, caller: Caller
+    ) -> tuple[str, str]:
         """Find the project and the folder, and see that the caller may use them."""
-        if command.project_id is None and command.cwd is None:
+        if wanted is None and folder is None:
             caller.require("write", SCRATCH_GRANT)
-        elif command.project_id is not None:
-            caller.require("write", f"project:{command.project_id}")
+        elif wanted is not None:
+            caller.require("write", f"project:{wanted}")
         try:
-            project_id, cwd = await self._projects.locate(command.project_id, command.cwd)
+            project_id, cwd = await self._projects.locate(wanted, folder)
         except AgentcmdError:
-            if command.project_id is None:  # which folders there are is for those who may use any
+            if wanted is None:  # which folders there are is for those who may use any
                 caller.require("write", "project:*")
             raise
-        if command.cwd is not None:
+        if folder is not None:
             caller.require("write", f"project:{project_id}")
         return project_id, cwd
+
+    @handles(ImportSessions)
+    async def import_(self, command: ImportSessions, caller: Caller) -> ImportedSessions:
+        """Take over an agent's own conversations."""
+        adapter = _adapter(command.agent)
+        project_id, cwd = await self._place(command.project_id, command.cwd, caller)
+        env = self._starter.environment(adapter)
+        wanted = Place(project_id=project_id, cwd=cwd, user=caller.sub)
+        sessions, known = await self._importer.take_all(adapter, wanted, env)
+        return ImportedSessions(sessions=sessions, known=known)
 
     async def _revive(self, session: Session, first: Sequence[Words]) -> LiveSession:
         """Begin a new process of a conversation whose last one has ended."""
@@ -369,11 +386,12 @@ async def open_service(
     yield service
 
 
-def new_id() -> str:
-    """Make an id that sorts by time: ten digits of milliseconds, eight at random (base 32)."""
-    stamp, random = int(time.time() * 1000), secrets.randbits(40)
-    high = "".join(_DIGITS[stamp >> shift & 31] for shift in range(45, -5, -5))
-    return high + "".join(_DIGITS[random >> shift & 31] for shift in range(35, -5, -5))
+def _adapter(name: str) -> Adapter:
+    adapter = ADAPTERS.get(name)
+    if adapter is None:
+        known = ", ".join(sorted(ADAPTERS))
+        raise BadRequest(f"there is no agent {name[:80]!r}; there is: {known}")
+    return adapter
 
 
 def _unknown(session_id: str) -> NotFound:

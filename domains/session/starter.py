@@ -73,22 +73,32 @@ class Starter:
 
     def prepare(self, adapter: Adapter, request: CreateSession, cwd: str) -> Prepared:
         """Turn a request into a program; BadRequest while the client still listens."""
-        configured = self._agents.get(adapter.name)
-        invocation = adapter.invocation(request, configured.path if configured else "")
+        invocation = adapter.invocation(request, self._path(adapter))
         check_variables(request.env or {})
         program = Program(
             argv=invocation.argv,
             cwd=cwd,
-            env=child_environment(
-                os.environ,
-                prefixes=adapter.prefixes,
-                configured=configured.env if configured else None,
-                given=request.env,
-            ),
+            env=self.environment(adapter, request.env),
             stdin=bool(invocation.first_input) or invocation.keep_input,
         )
         specification(program)
         return Prepared(adapter, invocation, program, request.timeout)
+
+    def environment(
+        self, adapter: Adapter, given: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Build the environment of an agent's processes."""
+        configured = self._agents.get(adapter.name)
+        return child_environment(
+            os.environ,
+            prefixes=adapter.prefixes,
+            configured=configured.env if configured else None,
+            given=given,
+        )
+
+    def _path(self, adapter: Adapter) -> str:
+        configured = self._agents.get(adapter.name)
+        return configured.path if configured else ""
 
     def live(self, session: Session, prepared: Prepared, first: Sequence[Words]) -> LiveSession:
         """Make the session's live side, of the kind that its agent needs."""

@@ -479,3 +479,41 @@ async def test_the_conversation_goes_on_after_kill_9_of_the_daemon(daemon_proces
     assert [m.offset for m in again.seen] == list(range(1, len(again.seen) + 1))
     asked = [str(message["content"]) for message in model.requests[-1]["messages"]]
     assert any("one" in text for text in asked)
+
+
+async def test_an_agents_own_conversations_are_imported_and_go_on(running, tmp_path, model):
+    async with running.client() as client, running.client() as other:
+        talk, _ = await end_of(client, script([{"text": "one"}]))
+        ours = (await talk.call("get"))["session"]
+        (folder,) = (tmp_path / "agent-home/.claude/projects").iterdir()
+        text = (folder / f"{ours['agentSessionId']}.jsonl").read_text()
+        name = "22222222-2222-4222-8222-222222222222"
+        text = text.replace(ours["agentSessionId"], name)
+        (folder / f"{name}.jsonl").write_text(f"not JSON\n{text}" + '{"type": "half')
+        (folder / "nothing.jsonl").write_text('{"type": "summary"}\n')
+        (folder / "a-folder.jsonl").mkdir()
+        found = await client.call("session.import", {"agent": "claude"})
+        assert found["known"] == 1
+        (session,) = found["sessions"]
+        assert (session["state"], session["agentSessionId"]) == ("ended", name)
+        again = await client.call("session.import", {"agent": "claude"})
+        assert (again["sessions"], again["known"]) == ([], 2)
+        await client.call(
+            "session.send_message",
+            {"sessionId": session["id"], "content": script([{"text": "two"}])},
+        )
+        channel = other.subscribe(f"session:{session['id']}", since=0)
+        follow = Talk(other, session["id"], channel)
+        assert (await follow.until("session.completed"))["durationMs"] == 0
+        await follow.until("session.completed")
+    assert follow.texts() == ["one", "two"]
+    assert "one" in str(model.requests[-1]["messages"])
+
+
+async def test_where_an_agent_was_never_at_work_there_is_nothing_to_import(running):
+    async with running.client() as client:
+        for agent in ("claude", "command"):
+            found = await client.call("session.import", {"agent": agent})
+            assert found == {"sessions": [], "known": 0}
+        with pytest.raises(BadRequest, match="no agent"):
+            await client.call("session.import", {"agent": "nobody"})

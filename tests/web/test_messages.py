@@ -90,9 +90,9 @@ async def test_a_ping_gives_back_its_data_byte_for_byte(running, data):
 
 async def test_an_unknown_field_is_named_together_with_what_there_is(running):
     ws = await running.ws()
-    answer = await ws.call("session.create", {"agent": "command", "argv": ["true"], "model": "x"})
+    answer = await ws.call("session.create", {"agent": "command", "argv": ["true"], "mood": "x"})
     assert answer["data"]["code"] == "bad_request"
-    assert "model" in answer["data"]["message"]
+    assert "mood" in answer["data"]["message"]
     assert "keepAlive" in answer["data"]["message"]
     answer = await ws.call("task.list", {"x": 1})
     assert "there is: none" in answer["data"]["message"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from daemon.core.errors import BadRequest
@@ -33,6 +34,9 @@ class Adapter(Protocol):
 
         `program` is the path of the agent's own, where the settings name one.
         """
+
+    def history_folder(self, cwd: str, env: Mapping[str, str]) -> Path | None:
+        """Give where it keeps the conversations of a folder, None where it keeps none."""
 
     def dialogue(self) -> Dialogue | None:
         """Begin the protocol of one process; None where there is no protocol."""

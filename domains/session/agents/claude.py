@@ -6,9 +6,11 @@ The facts about the program were measured with 2.1.330.
 from __future__ import annotations
 
 import itertools
+import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -116,6 +118,11 @@ class ClaudeAdapter:
             argv.append("--fork-session")
         # SIGTERM has it ask the model once more and exit 143; SIGINT ends it at once.
         return Invocation(argv=argv, keep_input=True, stop_signal=signal.SIGINT)
+
+    def history_folder(self, cwd: str, env: Mapping[str, str]) -> Path | None:
+        """Give the folder whose name is the path with a dash for all but letters and digits."""
+        base = env.get("CLAUDE_CONFIG_DIR") or f"{env.get('HOME', '')}/.claude"
+        return Path(base) / "projects" / re.sub(r"[^A-Za-z0-9]", "-", cwd)
 
     def dialogue(self) -> ClaudeDialogue:
         """Begin the protocol of one process."""

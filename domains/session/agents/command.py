@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from daemon.core.errors import BadRequest
 from domains.session.agents.adapter import Dialogue, Invocation, refuse
@@ -36,6 +37,11 @@ class CommandAdapter:
             first_input=(request.prompt or "").encode(),
             keep_input=request.keep_alive,
         )
+
+    def history_folder(self, cwd: str, env: Mapping[str, str]) -> Path | None:
+        """Give none: what a command said, only we have."""
+        del cwd, env
+        return None
 
     def dialogue(self) -> Dialogue | None:
         """Give none: its output is text."""
