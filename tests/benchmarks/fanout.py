@@ -122,7 +122,11 @@ def cost(case: Case, pid: int, before: float, seen: Program) -> Cost:
 
 def create(inside: Inside, argv: list[str]) -> str:
     """Create a session; gives its channel."""
-    data = {"agent": "command", "argv": argv, "keepAlive": True}
+    return create_with(inside, {"agent": "command", "argv": argv, "keepAlive": True})
+
+
+def create_with(inside: Inside, data: dict[str, object]) -> str:
+    """Create a session of this data; gives its channel."""
     return "session:" + post(inside, "/api/sessions", data)["sessionId"]
 
 

@@ -106,11 +106,11 @@ class Inside(NamedTuple):
 
 
 @contextmanager
-def daemon() -> Iterator[Inside]:
-    """Run a daemon on a state dir of its own."""
+def daemon(**environ: str) -> Iterator[Inside]:
+    """Run a daemon on a state dir of its own, with further settings."""
     folder = tempfile.mkdtemp(prefix="agentcmd-benchmark-")
     try:
-        with program([PYTHON, str(HERE / "inside.py"), folder]) as running:
+        with program([PYTHON, str(HERE / "inside.py"), folder], **environ) as running:
             told = json.loads(running.read())
             yield Inside(running, told["url"].rsplit(":", 1)[1], told["token"], told["url"])
     finally:

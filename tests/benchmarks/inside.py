@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -85,6 +86,7 @@ async def main(state_dir: str) -> None:
             "AGENTCMD_LOG__LEVEL": "error",
             "AGENTCMD_WEB__MAX_CONNECTIONS": "5000",
             "XDG_CONFIG_HOME": str(Path(state_dir) / "none"),
+            **{n: v for n, v in os.environ.items() if n.startswith("AGENTCMD_AGENTS__")},
         }
     )
     quietly = logging_to(None, level="error", file_bytes=0, files=0)

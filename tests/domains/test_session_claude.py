@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 from agents import claude_settings
@@ -517,3 +518,18 @@ async def test_where_an_agent_was_never_at_work_there_is_nothing_to_import(runni
             assert found == {"sessions": [], "known": 0}
         with pytest.raises(BadRequest, match="no agent"):
             await client.call("session.import", {"agent": "nobody"})
+
+
+async def test_fifty_agents_at_once_lose_no_message(start_daemon):
+    fake = Path(__file__).parents[1] / "fake_claude.py"
+    running = await start_daemon(AGENTS__CLAUDE__PATH=str(fake))
+    count = 200
+    async with running.client() as client:
+        talks = [await Talk.begin(client, f"{count} 0.005") for _ in range(50)]
+        await asyncio.gather(*(talk.until("session.completed") for talk in talks))
+        kept = (await talks[-1].call("messages", limit=500))["messages"]
+    for talk in talks:
+        numbers = [int(text.split()[1]) for text in talk.texts()]
+        assert numbers == list(range(1, count + 1))
+        assert [m.offset for m in talk.seen] == list(range(1, len(talk.seen) + 1))
+    assert len(kept) == count + 1
