@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from daemon import __file__ as ours
 from daemon import __version__, home
 from daemon.cli.connect import add_home, settings_of
 from daemon.settings import Settings
 from daemon.web.auth import SECRET_NAME
+from domains.session.agents import ADAPTERS
 
 AGENTS = ("claude", "codex", "gemini", "opencode")
 VERSION_TIMEOUT = 10.0
@@ -125,4 +128,13 @@ async def _agent(name: str, settings: Settings) -> Check:
         await process.wait()
         return Check("note", f"{name} at {path} does not answer --version")
     lines = out.decode(errors="replace").split("\n")
-    return Check("ok", f"{name} {lines[0].strip()[:60]} at {path}")
+    return Check("ok", f"{name} {lines[0].strip()[:60]} at {path}{_abilities(name)}")
+
+
+def _abilities(name: str) -> str:
+    """Say what can be done with an agent here."""
+    adapter = ADAPTERS.get(name)
+    if adapter is None:
+        return "; agentcmd does not drive it yet"
+    can = msgspec.structs.asdict(adapter.abilities)
+    return ": " + ", ".join(each.replace("_", " ") for each, able in can.items() if able)

@@ -134,7 +134,8 @@ class CreateSession(Command):
 
     Any other agent holds a conversation that `prompt` begins; with `keep_alive` it waits for more
     when its queue of messages is empty. `resume` is the agent's own id of an earlier conversation,
-    which `fork` leaves as it is. `mcp_config` is JSON, or the path of a file with it.
+    which `fork` leaves as it is. `mcp_config` is JSON, or the path of a file with it, which keeps
+    it out of the process list.
     """
 
     agent: str
@@ -177,6 +178,7 @@ class ListSessions(Command):
     project_id: str | None = None
     state: str | None = None
     agent: str | None = None
+    user: str | None = None
     cursor: str | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 

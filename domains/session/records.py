@@ -106,6 +106,7 @@ class SessionRecords:
             ("project", wanted.project_id),
             ("state", wanted.state),
             ("agent", wanted.agent),
+            ("json_extract(CAST(body AS TEXT), '$.user')", wanted.user),
         ):
             if value is not None:
                 where.append(f"{column} = ?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import secrets
@@ -15,7 +16,7 @@ import structlog
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
-from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
 from daemon.core.journal import Journal
 from daemon.core.task import Tasks, TaskSettings
 from domains.session.agents import ADAPTERS
@@ -57,6 +58,9 @@ log = structlog.get_logger(__name__)
 
 SCRATCH_GRANT = "project:*"
 """What creating in the scratch project needs: it belongs to nobody in particular."""
+
+CLOSING_TIMEOUT = 10.0
+"""Seconds that a message waits for a process that takes no more to end."""
 
 PAGE = 100
 """Least rows that a list reads at once, of which a narrow token may see few."""
@@ -269,10 +273,7 @@ class SessionService:
         """Say something, to the process that is there or to a new one."""
         images = command.images or ()
         check_images(images)
-        live = self._live.get(command.session_id)
-        if isinstance(live, Conversation) and live.closing:
-            await live.over
-            live = None
+        live = await self._lasting(command.session_id)
         if live is None:
             words = Words(secrets.token_hex(6), command.content, images)
             session = await self._session(command.session_id)
@@ -291,10 +292,7 @@ class SessionService:
     @handles(ResumeSession)
     async def resume(self, command: ResumeSession, _: Caller) -> SessionState:
         """Take up the conversation of a session that has ended."""
-        live = self._live.get(command.session_id)
-        if isinstance(live, Conversation) and live.closing:
-            await live.over
-            live = None
+        live = await self._lasting(command.session_id)
         if live is None:
             live = await self._revive(await self._session(command.session_id), ())
             await self._journal.flushed()
@@ -342,6 +340,19 @@ class SessionService:
             task.stop(hard=hard)
         session = await self._session(session_id)
         return SessionState(session_id=session.id, state=session.state)
+
+    async def _lasting(self, session_id: str) -> LiveSession | None:
+        """Find what is live and stays so; one that is about to end is waited for."""
+        live = self._live.get(session_id)
+        if not isinstance(live, Conversation) or not live.closing:
+            return live
+        done, _ = await asyncio.wait([live.over], timeout=CLOSING_TIMEOUT)
+        if not done:
+            raise Unavailable(
+                f"the agent of {session_id} has something left to finish; try again later, or "
+                "cancel the session and then say more"
+            )
+        return self._live.get(session_id)
 
     def _forget(self, session_id: str) -> None:
         self._live.pop(session_id, None)

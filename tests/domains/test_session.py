@@ -171,6 +171,7 @@ async def test_a_list_is_filtered_and_holds_ended_sessions_too(running):
             ({"projectId": "scratch"}, 2),
             ({"projectId": "none"}, 0),
             ({"agent": "command", "limit": 1}, 1),
+            ({"user": "nobody"}, 0),
         ):
             listed = (await client.call("session.list", wanted))["sessions"]
             assert len(listed) == count, wanted

@@ -14,7 +14,7 @@ from agents import claude_settings
 from model import INPUT_TOKENS, OUTPUT_TOKENS, script
 from support import processes_with
 
-from daemon.core.errors import BadRequest, Conflict, NotFound
+from daemon.core.errors import BadRequest, Conflict, NotFound, Unavailable
 
 ENDS = ("session.completed", "session.error", "session.cancelled")
 BASH = {"tool": "Bash", "input": {"command": "touch made; echo hi"}}
@@ -533,3 +533,63 @@ async def test_fifty_agents_at_once_lose_no_message(start_daemon):
         assert numbers == list(range(1, count + 1))
         assert [m.offset for m in talk.seen] == list(range(1, len(talk.seen) + 1))
     assert len(kept) == count + 1
+
+
+async def fake(start_daemon, tmp_path, body, **settings):
+    """A daemon whose claude is a shell script that has read its first message."""
+    program = tmp_path / "claude"
+    program.write_text(f"#!/bin/sh\nread -r message\n{body}\n")
+    program.chmod(0o755)
+    return await start_daemon(AGENTS__CLAUDE__PATH=str(program), **settings)
+
+
+RESULT = """echo '{"type":"result","subtype":"success","result":"done"}'"""
+
+
+async def test_lines_that_are_none_of_the_protocols_are_text(start_daemon, tmp_path):
+    body = f"echo 'Warning: é'; echo more >&2; {RESULT}; printf 'the rest'"
+    running = await fake(start_daemon, tmp_path, body)
+    async with running.client() as client:
+        talk, end = await end_of(client, "hello")
+        raw = (await talk.call("transcript"))["content"]
+    assert end["result"] == "done"
+    texts = {"stdout": "", "stderr": ""}
+    for message in talk.seen:
+        if message.type == "session.stream_output":
+            texts[message.data["type"]] += message.data["content"]
+    assert texts == {"stdout": "Warning: é\nthe rest\n", "stderr": "more\n"}
+    assert raw.startswith("Warning: é\n")
+
+
+async def test_a_line_over_the_limit_is_passed_over_and_told(start_daemon, tmp_path):
+    body = f"head -c 5000 /dev/zero | tr '\\0' x; echo; {RESULT}"
+    running = await fake(start_daemon, tmp_path, body, SESSION__LINE_BYTES="4096")
+    async with running.client() as client:
+        talk, end = await end_of(client, "hello")
+    assert end["result"] == "done"
+    (told,) = [m.data for m in talk.seen if m.type == "session.stream_output"]
+    assert told["type"] == "system"
+    assert "4096" in told["content"]
+
+
+async def test_an_agent_that_ends_in_the_middle_of_a_turn_is_incomplete(start_daemon, tmp_path):
+    running = await fake(start_daemon, tmp_path, "echo out of ideas >&2; exit 0")
+    async with running.client() as client:
+        _, end = await end_of(client, "hello")
+    assert (end["code"], end["exitCode"]) == ("incomplete", 0)
+    assert "out of ideas" in end["message"]
+
+
+async def test_more_messages_than_may_wait_are_refused(start_daemon, tmp_path):
+    running = await fake(start_daemon, tmp_path, "sleep 60", SESSION__QUEUED_MESSAGES="2")
+    async with running.client() as client:
+        talk = await Talk.begin(client, "hello")
+        await talk.until("session.message")
+        for _ in range(2):
+            await talk.call("send_message", content="more")
+        with pytest.raises(Unavailable, match="2 messages wait"):
+            await talk.call("send_message", content="too much")
+        await talk.call("kill")
+        await talk.until("session.cancelled")
+    told = [m.data["content"] for m in talk.seen if m.type == "session.stream_output"]
+    assert told == ["messages that it did not come to: 2; send them again\n"]
