@@ -593,3 +593,28 @@ async def test_more_messages_than_may_wait_are_refused(start_daemon, tmp_path):
         await talk.until("session.cancelled")
     told = [m.data["content"] for m in talk.seen if m.type == "session.stream_output"]
     assert told == ["messages that it did not come to: 2; send them again\n"]
+
+
+async def test_model_prompt_and_mode_reach_the_agent(running, model):
+    async with running.client() as client:
+        talk = await Talk.begin(client, keepAlive=True)  # only to learn where it works
+        cwd = (await talk.call("get"))["session"]["cwd"]
+        await talk.call("kill")
+        await talk.until("session.cancelled")
+        made = Path(cwd) / "made.txt"
+        write = {"tool": "Write", "input": {"file_path": str(made), "content": "by the agent"}}
+        talk, _ = await end_of(
+            client,
+            script([write], [{"text": "Written."}]),
+            model="claude-of-the-test",
+            systemPrompt="You are the agent of a test.",
+            mcpConfig='{"mcpServers": {}}',
+            permissionMode="acceptEdits",
+        )
+        shown = (await talk.call("get"))["session"]
+    assert made.read_text() == "by the agent"
+    assert shown["permissionMode"] == "acceptEdits"
+    assert shown["model"] == "claude-of-the-test"
+    asked = model.requests[-1]
+    assert asked["model"] == "claude-of-the-test"
+    assert "You are the agent of a test." in str(asked["system"])
