@@ -25,7 +25,7 @@ def run(*, quick: bool) -> Iterator[Figure]:
     with daemon(AGENTCMD_AGENTS__CLAUDE__PATH=str(HERE.parent / "fake_claude.py")) as inside:
         wanted = {"agent": "claude", "prompt": f"{seconds * 200} 0.005"}
         lags = watched(inside, [create_with(inside, wanted) for _ in range(SESSIONS)], seconds)
-    yield figure("loop lag p99, 50 agents, 200 messages/s", lags, 10)
+    yield figure("loop lag p99, 50 agents, 200 messages/s", lags, 50)
 
 
 def streaming(inside: Inside, argv: list[str], seconds: float) -> list[float]:
