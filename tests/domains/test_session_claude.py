@@ -210,17 +210,22 @@ async def test_many_turns_go_to_one_process_in_order(running):
 
 
 async def test_an_interrupt_ends_the_turn_and_the_next_one_works(running):
-    sleep = {"tool": "Bash", "input": {"command": "sleep 300"}}
+    mark = f"quiet-{time.time_ns()}"  # a bare sleep is refused by the program
+    endless = {"tool": "Bash", "input": {"command": f"tail -F {mark}"}}
     async with running.client() as client:
         talk = await Talk.begin(
-            client, script([sleep]), keepAlive=True, allowedTools=["Bash(sleep:*)"]
+            client, script([endless]), keepAlive=True, allowedTools=["Bash(tail:*)"]
         )
         pid = (await talk.until("session.started"))["pid"]
-        while not any(block["type"] == "tool_use" for block in talk.said()):
-            await talk.until("session.message")
-        await talk.call("interrupt")  # what it is at would take five minutes
+        async with asyncio.timeout(30):
+            while not processes_with(mark):
+                await asyncio.sleep(0.05)
+        await talk.call("interrupt")
         turn = await talk.until("session.turn_completed")
         assert turn["stopReason"] == "interrupted"
+        async with asyncio.timeout(10):
+            while processes_with(mark):
+                await asyncio.sleep(0.05)
         await talk.until("session.updated", state="idle")
         with pytest.raises(Conflict, match="no turn"):
             await talk.call("interrupt")
