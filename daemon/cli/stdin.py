@@ -31,12 +31,14 @@ class Stdin:
 
     async def take(self) -> tuple[bytes, bool]:
         """Wait for input and give all that is held; True when nothing comes after it."""
-        await self._filled.wait()
-        with self._changed:
-            self._filled.clear()
-            data, self._held = bytes(self._held), bytearray()
-            self._changed.notify()
-            return data, self._ended
+        while True:
+            await self._filled.wait()
+            with self._changed:
+                self._filled.clear()
+                data, self._held = bytes(self._held), bytearray()
+                self._changed.notify()
+                if data or self._ended:  # else it was forgotten before we got here
+                    return data, self._ended
 
     def forget(self) -> None:
         """Drop what is held: it was typed before the question that it would answer."""

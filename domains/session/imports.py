@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from daemon.core.bus import EventBus
@@ -30,6 +31,11 @@ READ = 1 << 20
 
 END = SessionEnd(type="completed", duration_ms=0, exit_code=0)
 """The end of a conversation of which we do not know how its process ended."""
+
+
+BROKEN = SessionEnd(
+    type="error", duration_ms=0, code="lost", message="its history could not be read to the end"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +95,9 @@ class Importer:
                         sessions.append(session)
                 except OSError as error:
                     log.warning("session.not_imported", history=str(history), error=str(error))
+                    if await self._records.get(session.id) is not None:
+                        begun = _under_way(session)
+                        end_session(begun, BROKEN, bus=self._bus, save=self._records.save)
             return sessions, len(histories) - len(new)
 
     async def _take(self, adapter: Adapter, history: Path, session: Session) -> bool:
@@ -117,10 +126,16 @@ class Importer:
 
     def _begin(self, session: Session) -> None:
         request = CreateSession(agent=session.agent, cwd=session.cwd)
-        self._records.add(session, request)
+        begun = _under_way(session)
+        self._records.add(begun, request)
         self._bus.emit(
-            SessionCreated(session_id=session.id, project_id=session.project_id, session=session)
+            SessionCreated(session_id=begun.id, project_id=begun.project_id, session=begun)
         )
+
+
+def _under_way(session: Session) -> Session:
+    """Describe it while it is taken over: without its name, so that a broken import is repeated."""
+    return msgspec.structs.replace(session, state="queued", agent_session_id=None, end=None)
 
 
 def _messages(dialogue: Dialogue, lines: list[bytes]) -> Iterator[Message]:

@@ -7,7 +7,7 @@ import base64
 import binascii
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -201,8 +201,8 @@ class SessionService:
         sessions, known = await self._importer.take_all(adapter, wanted, env)
         return ImportedSessions(sessions=sessions, known=known)
 
-    async def _revive(self, session: Session, first: Sequence[Words]) -> LiveSession:
-        """Begin a new process of a conversation whose last one has ended."""
+    async def _revive(self, session: Session) -> LiveSession:
+        """Begin a new process of a conversation whose last one has ended; two at once get one."""
         adapter = ADAPTERS[session.agent]
         if not adapter.abilities.resume:
             raise Conflict(f"the session {session.id} has ended; create a new one")
@@ -224,7 +224,7 @@ class SessionService:
         session = msgspec.structs.replace(
             session, state="queued", end=None, ended_at=None, started_at=None
         )
-        live = self._starter.live(session, prepared, first)
+        live = self._starter.live(session, prepared, ())
         self._live[session.id] = live
         self._records.save(session)
         self._bus.emit(
@@ -275,11 +275,7 @@ class SessionService:
         check_images(images)
         live = await self._lasting(command.session_id)
         if live is None:
-            words = Words(secrets.token_hex(6), command.content, images)
-            session = await self._session(command.session_id)
-            live = await self._revive(session, [words])
-            if live.session.id == session.id and isinstance(live, Conversation):
-                return MessageAccepted(session_id=session.id, message_id=words.id)
+            live = await self._revive(await self._session(command.session_id))
         return live.accept(command.content, images)
 
     @handles(InterruptSession)
@@ -294,7 +290,7 @@ class SessionService:
         """Take up the conversation of a session that has ended."""
         live = await self._lasting(command.session_id)
         if live is None:
-            live = await self._revive(await self._session(command.session_id), ())
+            live = await self._revive(await self._session(command.session_id))
             await self._journal.flushed()
         return SessionState(session_id=live.session.id, state=live.session.state)
 

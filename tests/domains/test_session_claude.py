@@ -628,3 +628,43 @@ async def test_waiting_for_somebody_is_no_silence(start_daemon, tmp_path):
         await asyncio.sleep(2.5)  # longer than the limit on silence
         await talk.call("respond_permission", requestId="r1", decision="deny")
         assert (await talk.until("session.completed"))["result"] == "done"
+
+
+async def test_two_messages_at_once_to_an_ended_session_both_arrive(running):
+    async with running.client() as client, running.client() as other:
+        talk, _ = await end_of(client, script([{"text": "one"}]))
+        said = [{"sessionId": talk.id, "content": script([{"text": t}])} for t in ("two", "three")]
+        say = "session.send_message"
+        await asyncio.gather(client.call(say, said[0]), other.call(say, said[1]))
+        follow = Talk(other, talk.id, other.subscribe(f"session:{talk.id}", since=0))
+        await follow.until("session.completed")
+        await follow.until("session.completed")
+    assert follow.texts()[0] == "one"
+    assert sorted(follow.texts()[1:]) == ["three", "two"]
+
+
+async def test_an_import_that_breaks_off_is_told_and_can_be_repeated(
+    running, tmp_path, monkeypatch
+):
+    from domains.session import imports
+
+    async with running.client() as client:
+        talk, _ = await end_of(client, script([{"text": "one"}]))
+        ours = (await talk.call("get"))["session"]["agentSessionId"]
+        (folder,) = (tmp_path / "agent-home/.claude/projects").iterdir()
+        text = (folder / f"{ours}.jsonl").read_text()
+        (folder / "another.jsonl").write_text(text)
+
+        def breaks(dialogue, lines):
+            yield from list(whole(dialogue, lines))[:1]
+            raise OSError(5, "Input/output error")
+
+        whole = imports._messages
+        with monkeypatch.context() as broken:
+            broken.setattr(imports, "_messages", breaks)
+            found = await client.call("session.import", {"agent": "claude"})
+        assert found["sessions"] == []
+        (lost, _) = (await client.call("session.list"))["sessions"]
+        assert (lost["state"], lost["end"]["code"]) == ("ended", "lost")
+        again = await client.call("session.import", {"agent": "claude"})
+        assert [each["agentSessionId"] for each in again["sessions"]] == ["another"]
