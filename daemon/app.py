@@ -7,6 +7,7 @@ import inspect
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -32,10 +33,10 @@ from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks
 from daemon.sdnotify import notify
 from daemon.settings import Settings
-from daemon.web import messages
+from daemon.web import messages, metrics
 from daemon.web.auth import Doorkeeper, Tokens, load_secret
 from daemon.web.gateway import Gateway
-from daemon.web.metrics import Metric
+from daemon.web.metrics import Sample
 from daemon.web.rest import Rest
 from daemon.web.sse import EventStreams
 from domains import DOMAINS
@@ -292,33 +293,22 @@ class Daemon:
             journal=stalled or "ok",
         )
 
-    def _metrics(self) -> Iterator[Metric]:
+    def _metrics(self) -> Iterator[Sample]:
         journal, gateway = self._journal, self._gateway
-        yield Metric("connections", "gauge", "Open WebSocket connections", len(gateway.connections))
-        yield Metric("streams", "gauge", "Open event streams", len(self._streams.open))
+        yield Sample(metrics.CONNECTIONS, len(gateway.connections), ("websocket",))
+        yield Sample(metrics.CONNECTIONS, len(self._streams.open), ("events",))
         followed = sum(len(c.channels) + len(c.patterns) for c in gateway.connections)
-        yield Metric("subscriptions", "gauge", "Subscriptions of WebSocket connections", followed)
-        yield Metric("slow_closes_total", "counter", "Stalled clients cut", gateway.slow_closes)
-        yield Metric("events_total", "counter", "Events written", journal.events)
-        yield Metric("event_bytes_total", "counter", "Bytes of these", journal.bytes)
-        yield Metric(
-            "delivered_total", "counter", "Events given to live ones", self._fanout.delivered
-        )
-        yield Metric("commits_total", "counter", "Group commits", journal.commits)
-        yield Metric(
-            "commit_seconds_total",
-            "counter",
-            "Seconds from hand-off to commit",
-            journal.commit_seconds,
-        )
-        yield Metric("pending_bytes", "gauge", "Bytes not yet on disk", journal.pending)
-        yield Metric(
-            "journal_stalled", "gauge", "1 while the disk refuses", float(bool(journal.stalled))
-        )
-        yield Metric("tasks", "gauge", "Supervised tasks", len(self._tasks))
-        yield Metric(
-            "tasks_queued", "gauge", "Tasks that wait for a slot", self._tasks.slots.queued
-        )
+        yield Sample(metrics.SUBSCRIPTIONS, followed, ("websocket",))
+        yield Sample(metrics.SLOW_CLOSES, gateway.slow_closes)
+        yield Sample(metrics.DELIVERED, self._fanout.delivered)
+        yield Sample(metrics.EVENTS, journal.events)
+        yield Sample(metrics.EVENT_BYTES, journal.bytes)
+        yield Sample(metrics.COMMIT_SECONDS, journal.commit_seconds)
+        yield Sample(metrics.PENDING_BYTES, journal.pending)
+        yield Sample(metrics.JOURNAL_STALLED, float(bool(journal.stalled)))
+        yield Sample(metrics.TASKS_QUEUED, self._tasks.slots.queued)
+        for (kind, state), count in Counter((t.kind, t.state) for t in self._tasks).items():
+            yield Sample(metrics.TASKS, count, (kind, state))
 
     def _require_ready(self) -> None:
         if self._status == "draining":

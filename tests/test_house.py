@@ -10,6 +10,7 @@ import json
 import pkgutil
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -91,16 +92,17 @@ def test_every_test_of_core_is_of_a_room_that_exists():
     assert tested == rooms
 
 
-def test_every_command_has_one_handler():
+def test_every_command_has_one_handler_and_it_gives_the_declared_answer():
     handlers = [
-        handled.__command__.name
+        (handled.__command__, get_type_hints(method)["return"])
         for info in pkgutil.walk_packages(domains.__path__, "domains.")
         for cls in vars(importlib.import_module(info.name)).values()
         if inspect.isclass(cls) and cls.__module__ == info.name
         for method in vars(cls).values()
         if (handled := getattr(method, "__handles__", None)) is not None
     ]
-    assert sorted(handlers) == sorted(build_registry().commands)
+    assert sorted(told.name for told, _ in handlers) == sorted(build_registry().commands)
+    assert [(told.name, gives) for told, gives in handlers if gives is not told.answer] == []
 
 
 def test_every_event_and_command_has_its_published_sentence():

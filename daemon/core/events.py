@@ -60,12 +60,18 @@ class Event(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     __event__: ClassVar[EventInfo]
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class Answer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a command answers with."""
+
+
 class CommandInfo(msgspec.Struct, frozen=True):
     """What `@command` notes on a class."""
 
     name: str
     action: str
     channel: ChannelTemplate | None
+    answer: type[Answer]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
@@ -75,11 +81,6 @@ class Command(
     """Something that a client asks for."""
 
     __command__: ClassVar[CommandInfo]
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
-class Answer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What a command answers with."""
 
 
 AnyEvent = TypeVar("AnyEvent", bound=type[Event])
@@ -97,16 +98,17 @@ def event(name: str, *channels: str) -> Callable[[AnyEvent], AnyEvent]:
 
 
 def command(
-    name: str, *, action: str, channel: str | None = None
+    name: str, *, action: str, answer: type[Answer], channel: str | None = None
 ) -> Callable[[AnyCommand], AnyCommand]:
-    """Declare a command: its dotted name and the grant that it needs.
+    """Declare a command: its dotted name, the grant that it needs, and what it answers with.
 
     `action` (read, write or admin) must be granted on `channel`. Without a channel the handler
     itself asks the caller, because only it can tell what the command is about.
     """
 
     def note(cls: AnyCommand) -> AnyCommand:
-        cls.__command__ = CommandInfo(name, action, ChannelTemplate(channel) if channel else None)
+        template = ChannelTemplate(channel) if channel else None
+        cls.__command__ = CommandInfo(name, action, template, answer)
         return cls
 
     return note

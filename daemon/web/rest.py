@@ -19,7 +19,7 @@ from daemon.core.journal import ChannelLog, Journal
 from daemon.core.registry import Registry
 from daemon.web.auth import Doorkeeper, Tokens, token_of
 from daemon.web.errors import as_agentcmd_error
-from daemon.web.metrics import Metric, exposition
+from daemon.web.metrics import Sample, exposition
 from daemon.web.sse import EventStreams
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class Rest:
         doorkeeper: Doorkeeper,
         streams: EventStreams,
         health: Callable[[], Health],
-        metrics: Callable[[], Iterable[Metric]],
+        metrics: Callable[[], Iterable[Sample]],
     ) -> None:
         """Serve these; the routes come with `add_routes`."""
         self._dispatcher = dispatcher

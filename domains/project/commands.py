@@ -27,7 +27,7 @@ class ManyProjects(Answer):
     projects: list[Project]
 
 
-@command("project.add", action="write", channel="project:*")
+@command("project.add", action="write", channel="project:*", answer=OneProject)
 class AddProject(Command):
     """Make a folder a project; one that is known already is given back as it is."""
 
@@ -35,19 +35,19 @@ class AddProject(Command):
     name: str | None = None
 
 
-@command("project.list", action="read")
+@command("project.list", action="read", answer=ManyProjects)
 class ListProjects(Command):
     """List the projects that the token may read."""
 
 
-@command("project.get", action="read", channel="project:{project_id}")
+@command("project.get", action="read", channel="project:{project_id}", answer=OneProject)
 class GetProject(Command):
     """Tell about one project."""
 
     project_id: str
 
 
-@command("project.remove", action="write", channel="project:{project_id}")
+@command("project.remove", action="write", channel="project:{project_id}", answer=OneProject)
 class RemoveProject(Command):
     """Forget a project; no file is touched."""
 

@@ -124,7 +124,7 @@ class ManySessions(Answer):
     next_cursor: str | None = None
 
 
-@command("session.create", action="write")
+@command("session.create", action="write", answer=OneSession)
 class CreateSession(Command):
     """Start a session. Needs `write` on the project's channel.
 
@@ -158,7 +158,7 @@ class CreateSession(Command):
     fork: bool = False
 
 
-@command("session.import", action="write")
+@command("session.import", action="write", answer=ImportedSessions)
 class ImportSessions(Command):
     """Take over an agent's own conversations of a folder. Needs `write` on the project's channel.
 
@@ -171,7 +171,7 @@ class ImportSessions(Command):
     cwd: str | None = None
 
 
-@command("session.list", action="read")
+@command("session.list", action="read", answer=ManySessions)
 class ListSessions(Command):
     """List the sessions that the token may read, newest first."""
 
@@ -183,14 +183,14 @@ class ListSessions(Command):
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
 
-@command("session.get", action="read", channel="session:{session_id}")
+@command("session.get", action="read", channel="session:{session_id}", answer=OneSession)
 class GetSession(Command):
     """Tell about one session."""
 
     session_id: str
 
 
-@command("session.messages", action="read", channel="session:{session_id}")
+@command("session.messages", action="read", channel="session:{session_id}", answer=ManyMessages)
 class ListMessages(Command):
     """List what was said in a session, the oldest first."""
 
@@ -199,7 +199,7 @@ class ListMessages(Command):
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
 
-@command("session.transcript", action="read", channel="session:{session_id}")
+@command("session.transcript", action="read", channel="session:{session_id}", answer=TranscriptPage)
 class ReadTranscript(Command):
     """Read the raw lines of a session's agent, as its protocol has them."""
 
@@ -208,7 +208,12 @@ class ReadTranscript(Command):
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
 
-@command("session.send_message", action="write", channel="session:{session_id}")
+@command(
+    "session.send_message",
+    action="write",
+    channel="session:{session_id}",
+    answer=MessageAccepted,
+)
 class SendMessage(Command):
     """Say something; a command gets it as a line of its input, an agent as its next turn.
 
@@ -220,21 +225,26 @@ class SendMessage(Command):
     images: list[Image] | None = None
 
 
-@command("session.interrupt", action="write", channel="session:{session_id}")
+@command("session.interrupt", action="write", channel="session:{session_id}", answer=SessionState)
 class InterruptSession(Command):
     """End the turn that an agent is at; its process takes the next message."""
 
     session_id: str
 
 
-@command("session.resume", action="write", channel="session:{session_id}")
+@command("session.resume", action="write", channel="session:{session_id}", answer=SessionState)
 class ResumeSession(Command):
     """Take up the conversation of a session that has ended, in a new process."""
 
     session_id: str
 
 
-@command("session.respond_permission", action="write", channel="session:{session_id}")
+@command(
+    "session.respond_permission",
+    action="write",
+    channel="session:{session_id}",
+    answer=PermissionAnswered,
+)
 class RespondPermission(Command):
     """Answer a question of `session.permission_requested`; the first answer counts.
 
@@ -250,7 +260,7 @@ class RespondPermission(Command):
     remember: bool = False
 
 
-@command("session.input", action="write", channel="session:{session_id}")
+@command("session.input", action="write", channel="session:{session_id}", answer=SessionState)
 class SendInput(Command):
     """Write to the standard input of a command, exactly these bytes; `end` closes it after them."""
 
@@ -260,14 +270,14 @@ class SendInput(Command):
     end: bool = False
 
 
-@command("session.cancel", action="write", channel="session:{session_id}")
+@command("session.cancel", action="write", channel="session:{session_id}", answer=SessionState)
 class CancelSession(Command):
     """Ask it to stop; its whole tree is killed after the grace period."""
 
     session_id: str
 
 
-@command("session.kill", action="write", channel="session:{session_id}")
+@command("session.kill", action="write", channel="session:{session_id}", answer=SessionState)
 class KillSession(Command):
     """Kill its whole tree at once."""
 

@@ -39,26 +39,26 @@ class ManyTasks(Answer):
     tasks: list[TaskInfo]
 
 
-@command("task.list", action="read")
+@command("task.list", action="read", answer=ManyTasks)
 class ListTasks(Command):
     """List the tasks that have not ended."""
 
 
-@command("task.get", action="read")
+@command("task.get", action="read", answer=OneTask)
 class GetTask(Command):
     """Tell about one task."""
 
     task_id: str
 
 
-@command("task.cancel", action="write")
+@command("task.cancel", action="write", answer=OneTask)
 class CancelTask(Command):
     """Ask a task to stop; its whole tree is killed after the grace period."""
 
     task_id: str
 
 
-@command("task.kill", action="write")
+@command("task.kill", action="write", answer=OneTask)
 class KillTask(Command):
     """Kill a task's whole tree at once."""
 

@@ -19,7 +19,14 @@ from daemon.core.events import Answer, Command, command
 from daemon.core.registry import Registry
 
 
-@command("thing.change", action="write", channel="thing:{thing_id}")
+class Done(Answer):
+    """What was done."""
+
+    thing_id: str
+    size: int
+
+
+@command("thing.change", action="write", answer=Done, channel="thing:{thing_id}")
 class Change(Command):
     """Change a thing."""
 
@@ -27,16 +34,9 @@ class Change(Command):
     size: int = 0
 
 
-@command("thing.look", action="read")
+@command("thing.look", action="read", answer=Done)
 class Look(Command):
     """Look at things."""
-
-
-class Done(Answer):
-    """What was done."""
-
-    thing_id: str
-    size: int
 
 
 class Service:

@@ -17,7 +17,7 @@ class Done(Event):
     exit_code: int | None = None
 
 
-@command("session.stop", action="write", channel="session:{session_id}")
+@command("session.stop", action="write", answer=Answer, channel="session:{session_id}")
 class Stop(Command):
     """A test's command."""
 

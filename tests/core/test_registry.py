@@ -7,7 +7,7 @@ import types
 import pytest
 
 from daemon.core.errors import UnknownEvent
-from daemon.core.events import Command, Event, command, event
+from daemon.core.events import Answer, Command, Event, command, event
 from daemon.core.registry import Registry
 
 
@@ -19,7 +19,7 @@ class Done(Event):
     count: int = 0
 
 
-@command("a.ask", action="read")
+@command("a.ask", action="read", answer=Answer)
 class Ask(Command):
     """A test's command."""
 
@@ -49,7 +49,7 @@ def test_one_declaration_seen_twice_is_one():
 
 
 def test_two_commands_of_one_name_are_refused():
-    @command("a.ask", action="write")
+    @command("a.ask", action="write", answer=Answer)
     class Other(Command):
         """The same name."""
 

@@ -459,8 +459,13 @@ async def test_metrics_count_what_happens(running):
     await written(running, 5)
     _, text = await ask(running, "GET", "/metrics", headers={})
     values = dict(line.split() for line in text.splitlines() if not line.startswith("#"))
-    assert values["agentcmd_connections"] == "1"
-    assert values["agentcmd_subscriptions"] == "1"
+    assert values['agentcmd_connections{door="websocket"}'] == "1"
+    assert values['agentcmd_subscriptions{door="websocket"}'] == "1"
+    assert float(values["agentcmd_commit_seconds_count"]) >= 2
+    assert (
+        values['agentcmd_commit_seconds_bucket{le="+Inf"}']
+        == values["agentcmd_commit_seconds_count"]
+    )
     assert float(values["agentcmd_events_total"]) >= 10
     assert float(values["agentcmd_delivered_total"]) == 5
     for line in text.splitlines():
