@@ -34,11 +34,14 @@ from daemon.core.task import Tasks
 from daemon.sdnotify import notify
 from daemon.settings import Settings
 from daemon.web import messages, metrics
-from daemon.web.auth import Doorkeeper, Tokens, load_secret
+from daemon.web.auth import Admission, Doorkeeper, Tokens, load_secret
 from daemon.web.gateway import Gateway
 from daemon.web.metrics import Sample
+from daemon.web.requests import Requests
 from daemon.web.rest import Rest
 from daemon.web.sse import EventStreams
+from daemon.web.subscriptions import Subscriptions
+from daemon.web.tickets import Tickets
 from domains import DOMAINS
 
 log = structlog.get_logger(__name__)
@@ -172,22 +175,36 @@ class Daemon:
 
     async def _listen(self, registry: Registry) -> None:
         settings = self.settings
+        tickets = Tickets()
+        admission = Admission(self.tokens, tickets)
+        self._requests = Requests(
+            settings=settings.web,
+            tokens=self.tokens,
+            subscriptions=Subscriptions(
+                self._journal, self._fanout, limit=settings.web.max_subscriptions
+            ),
+            dispatcher=self._dispatcher,
+            supervisor=self._supervisor,
+        )
         self._gateway = Gateway(
             web_settings=settings.web,
             auth_settings=settings.auth,
             tokens=self.tokens,
-            journal=self._journal,
+            admission=admission,
             fanout=self._fanout,
-            dispatcher=self._dispatcher,
-            supervisor=self._supervisor,
+            requests=self._requests,
+            crowded=self._crowded,
         )
-        self._streams = EventStreams(self._journal, self._fanout, settings.web)
+        self._streams = EventStreams(
+            self._journal, self._fanout, settings.web, crowded=self._crowded
+        )
         self._supervisor.start(self._gateway.run(), name="gateway")
         rest = Rest(
             registry=registry,
             dispatcher=self._dispatcher,
             journal=self._journal,
-            tokens=self.tokens,
+            admission=admission,
+            tickets=tickets,
             doorkeeper=Doorkeeper(
                 bound=settings.server.host,
                 hosts=settings.server.hosts,
@@ -273,6 +290,7 @@ class Daemon:
         await self._journal.settle()
         self._fanout.finish()
         self._streams.close()
+        await self._requests.finish()
         await self._gateway.close()
 
     # Looking in
@@ -309,6 +327,11 @@ class Daemon:
         yield Sample(metrics.TASKS_QUEUED, self._tasks.slots.queued)
         for (kind, state), count in Counter((t.kind, t.state) for t in self._tasks).items():
             yield Sample(metrics.TASKS, count, (kind, state))
+
+    def _crowded(self) -> bool:
+        """Tell whether there are as many connections as there may be."""
+        open_ = len(self._gateway.connections) + len(self._streams.open)
+        return open_ >= self.settings.web.max_connections
 
     def _require_ready(self) -> None:
         if self._status == "draining":

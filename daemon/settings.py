@@ -16,11 +16,20 @@ from daemon.core.journal import JournalSettings
 from daemon.core.section import Bytes, Seconds, Section, described
 from daemon.core.task import TaskSettings
 from daemon.web.auth import AuthSettings
-from daemon.web.connection import WebSettings
+from daemon.web.peer import WebSettings
 
 PREFIX = "AGENTCMD_"
 NOT_SETTINGS = frozenset({"AGENTCMD_URL", "AGENTCMD_TOKEN"})
 """Environment variables of the client side that share the prefix."""
+
+
+BOOLEANS = {"true": True, "1": True, "yes": True, "on": True} | {
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+"""How an environment variable may say yes and no."""
 
 
 class SettingsError(BadRequest):
@@ -192,6 +201,8 @@ def _parsed(text: str, path: list[str]) -> Any:
         kind = hints.get(key) or (get_args(kind)[1] if get_args(kind)[:1] == (str,) else None)
         if kind is None:
             return text
+    if kind is bool:
+        return BOOLEANS.get(text.strip().lower(), text)
     if kind in (int, float):
         try:
             return kind(text)

@@ -56,7 +56,7 @@ async def test_it_resumes_after_forced_disconnects_without_gap_or_duplicate(runn
             offsets.append(message.offset)
             if len(offsets) % 60 == 0:
                 for peer in running.daemon._gateway.connections:
-                    peer._transport.abort()
+                    peer._outlet.abort()
             if message.type in ENDS:
                 break
     assert offsets == list(range(1, len(offsets) + 1))
@@ -356,7 +356,7 @@ async def test_the_states_are_told_in_order(running):
     )
     async with client:
         (peer,) = running.daemon._gateway.connections
-        peer._transport.abort()
+        peer._outlet.abort()
         async with asyncio.timeout(5):
             while states.count("connected") < 2:
                 await asyncio.sleep(0.01)
@@ -378,7 +378,7 @@ async def test_many_cuts_lose_and_double_nothing_on_many_channels(running):
     async def cut(reading):
         while not reading.done():
             for peer in list(running.daemon._gateway.connections):
-                peer._transport.abort()
+                peer._outlet.abort()
             await asyncio.sleep(chance.uniform(0.02, 0.2))
 
     async with running.client() as client:
@@ -456,7 +456,7 @@ async def test_a_pattern_says_after_a_break_that_it_may_have_missed_something(ru
         await client.call("project.list")
         assert ("gap", "session:*") not in states
         for peer in running.daemon._gateway.connections:
-            peer._transport.abort()
+            peer._outlet.abort()
         async with asyncio.timeout(5):
             while ("gap", "session:*") not in states:
                 await asyncio.sleep(0.01)

@@ -163,7 +163,7 @@ def written(value):
     """Write a value as the environment does, and as TOML does."""
     if isinstance(value, tuple):
         return ",".join(value), json.dumps(value)
-    return str(value), json.dumps(value)
+    return json.dumps(value) if isinstance(value, bool) else str(value), json.dumps(value)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,16 @@ def test_every_setting_can_be_given_by_file_and_by_environment(
         load(environ=environ_in(tmp_path, **variable)),
     ):
         assert getattr(getattr(found, section), key) == another
+
+
+@pytest.mark.parametrize("text", ["false", "False", "0", "no", "OFF "])
+def test_a_variable_may_say_no_in_many_ways(tmp_path, text):
+    assert load(environ=environ_in(tmp_path, AGENTCMD_WEB__SOCKETIO=text)).web.socketio is False
+
+
+def test_a_variable_that_says_neither_yes_nor_no_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"AGENTCMD_WEB__SOCKETIO.*bool"):
+        load(environ=environ_in(tmp_path, AGENTCMD_WEB__SOCKETIO="perhaps"))
 
 
 numbers = st.one_of(st.integers(-(10**6), 10**6), st.floats(allow_nan=False))

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from aiohttp import web
+
 from daemon.core.channels import parse_channel
 from daemon.core.commands import Caller
 from daemon.core.errors import BadRequest, Forbidden, InvalidChannel, Unauthorized
 from daemon.core.section import Seconds, Section, described
+from daemon.web.tickets import Tickets
 
 ACTIONS = ("read", "write", "admin")
 EVERYTHING = "read:* write:* admin:*"
@@ -187,6 +190,23 @@ def token_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None
         if part.startswith(BEARER):
             return part.removeprefix(BEARER)
     return query.get("token")
+
+
+class Admission:
+    """Tells whose request it is, by its token or by a ticket for its path."""
+
+    def __init__(self, tokens: Tokens, tickets: Tickets) -> None:
+        """Verify with these."""
+        self._tokens = tokens
+        self._tickets = tickets
+
+    def caller(self, request: web.Request) -> Caller | None:
+        """Give the caller, None where the request brings nothing; Unauthorized when it is bad."""
+        token = token_of(request.headers, request.query)
+        if token is not None:
+            return self._tokens.verify(token)
+        ticket = request.query.get("ticket")
+        return None if ticket is None else self._tickets.redeem(ticket, request.path)
 
 
 class Doorkeeper:

@@ -7,14 +7,15 @@ import time
 
 from daemon.core.commands import Caller
 from daemon.core.errors import Unauthorized
-from daemon.web.connection import UNAUTHORIZED, Connection
+from daemon.web.close import CloseCode
 from daemon.web.messages import TokenExpiring
+from daemon.web.peer import Peer
 
 
 class Expiry:
     """Warns a connection before its token expires, and ends it when it has."""
 
-    def __init__(self, peer: Connection, warning: float) -> None:
+    def __init__(self, peer: Peer, warning: float) -> None:
         """Watch one connection."""
         self._peer = peer
         self._warning = warning
@@ -40,4 +41,4 @@ class Expiry:
 
     def _end(self) -> None:
         self._peer.refuse(Unauthorized("the token has expired; connect with a fresh one"))
-        self._peer.close(UNAUTHORIZED, "unauthorized")
+        self._peer.close(CloseCode.UNAUTHORIZED, "unauthorized")

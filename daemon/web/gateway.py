@@ -6,42 +6,22 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable
 
-import msgspec
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
 from daemon import __version__
-from daemon.core import frames
-from daemon.core.commands import Caller, Dispatcher
-from daemon.core.errors import (
-    AgentcmdError,
-    BadMessage,
-    BadRequest,
-    RateLimited,
-    Unauthorized,
-    Unavailable,
-)
+from daemon.core.commands import Caller
+from daemon.core.errors import AgentcmdError, BadMessage, BadRequest, RateLimited, Unauthorized
 from daemon.core.fanout import Fanout
-from daemon.core.journal import Journal
-from daemon.core.supervisor import Supervisor
-from daemon.web import connection as close_codes
-from daemon.web.auth import SUBPROTOCOL, AuthSettings, Tokens, token_of
-from daemon.web.connection import STRIKES, Connection, WebSettings
-from daemon.web.errors import as_agentcmd_error
+from daemon.web.auth import SUBPROTOCOL, Admission, AuthSettings, Tokens
+from daemon.web.close import CloseCode
+from daemon.web.connection import Connection
 from daemon.web.expiry import Expiry
-from daemon.web.messages import (
-    Authenticate,
-    Authenticated,
-    Connected,
-    Draining,
-    Refused,
-    Request,
-    parse,
-)
-from daemon.web.subscriptions import Subscriptions
+from daemon.web.messages import Authenticate, Connected, Draining, Refused, Request, parse
+from daemon.web.peer import WebSettings
+from daemon.web.requests import Requests
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +30,6 @@ SWEEP = 0.5
 
 LINGER = 1.0
 """Seconds in which what a client still sends is read after 1009, so that no reset hides it."""
-
-ANSWERS = 2.0
-"""Seconds that commands under way have for their answer when the daemon stops."""
 
 OPENING_MESSAGES = ("auth",)
 NOT_INTRODUCED = 'the first message must be {"type":"auth","data":{"token":...}}'
@@ -67,30 +44,24 @@ class Gateway:
         web_settings: WebSettings,
         auth_settings: AuthSettings,
         tokens: Tokens,
-        journal: Journal,
+        admission: Admission,
         fanout: Fanout,
-        dispatcher: Dispatcher,
-        supervisor: Supervisor,
+        requests: Requests,
+        crowded: Callable[[], bool],
     ) -> None:
         """Serve with these; `run` watches over the connections."""
         self._web = web_settings
         self._auth = auth_settings
         self._tokens = tokens
+        self._admission = admission
         self._fanout = fanout
-        self._subscriptions = Subscriptions(journal, fanout, limit=web_settings.max_subscriptions)
-        self._dispatcher = dispatcher
-        self._supervisor = supervisor
+        self._requests = requests
+        self._crowded = crowded
         self.connections: set[Connection] = set()
         self.slow_closes = 0
+        self.sent_bytes = 0
         self._draining = False
         self._empty = asyncio.Event()
-        self._commands: set[asyncio.Task[None]] = set()
-        self._inline: dict[str, Callable[[Connection, Caller, Request], None]] = {
-            "subscribe": self._subscriptions.subscribe,
-            "unsubscribe": self._subscriptions.unsubscribe,
-            "ping": self._ping,
-            "auth": self._renew,
-        }
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one client from its handshake to its end."""
@@ -116,22 +87,23 @@ class Gateway:
             rate=self._web.messages_per_second,
         )
         with structlog.contextvars.bound_contextvars(connection=peer.id):
-            crowded = len(self.connections) >= self._web.max_connections
+            crowded = self._crowded()
             self.connections.add(peer)
             try:
                 if self._draining:
-                    peer.close(close_codes.RESTART, "restart")
+                    peer.close(CloseCode.RESTART, "restart")
                 elif crowded:
                     peer.refuse(RateLimited("too many connections; try again later"))
-                    peer.close(close_codes.TOO_MANY, "too many connections")
+                    peer.close(CloseCode.TOO_MANY, "too many connections")
                 else:
-                    await self._serve(ws, peer, token_of(request.headers, request.query))
+                    await self._serve(ws, peer, request)
                 if peer.code is not None:
                     await self._see_off(ws)
             finally:
                 self.connections.discard(peer)
                 self._fanout.leave(peer)
                 peer.end()
+                self.sent_bytes += peer.sent
                 self._log_end(ws, peer)
                 if not self.connections:
                     self._empty.set()
@@ -153,25 +125,24 @@ class Gateway:
     async def close(self) -> None:
         """Close every connection with 1012; those that do not take it are cut."""
         self._draining = True
-        if self._commands:
-            await asyncio.wait(self._commands, timeout=ANSWERS)
         self._empty.clear()
         for peer in self.connections:
-            peer.close(close_codes.RESTART, "restart")
+            peer.close(CloseCode.RESTART, "restart")
         if self.connections:
             await self._empty.wait()  # bounded: each is cut when it does not answer
 
     # One client
 
-    async def _serve(self, ws: web.WebSocketResponse, peer: Connection, token: str | None) -> None:
+    async def _serve(
+        self, ws: web.WebSocketResponse, peer: Connection, request: web.Request
+    ) -> None:
         opening: Request | None = None
         try:
-            if token is not None:
-                caller = self._tokens.verify(token)
-            elif (opening := await self._first(ws, peer)) is not None:
+            caller = self._admission.caller(request)
+            if caller is None:
+                if (opening := await self._first(ws, peer)) is None:
+                    return
                 caller = self._introduced(opening)
-            else:
-                return
         except AgentcmdError as error:
             self._turn_away(peer, opening, error)
             return
@@ -185,7 +156,7 @@ class Gateway:
             )
         )
         if opening is not None:
-            self._authenticated(peer, opening, caller)
+            self._requests.authenticated(peer, opening, caller)
         log.info("connection.opened", user=caller.sub)
         expiry = Expiry(peer, self._auth.warning)
         expiry.arm(caller)
@@ -234,7 +205,7 @@ class Gateway:
             peer.refuse(error)
         else:
             peer.refuse(error, channel=opening.answer_channel, id_=opening.id)
-        peer.close(close_codes.UNAUTHORIZED, error.code)
+        peer.close(CloseCode.UNAUTHORIZED, error.code)
 
     async def _heed(self, ws: web.WebSocketResponse, peer: Connection, message: WSMessage) -> bool:
         """Take one frame; False at the end of the connection."""
@@ -243,9 +214,9 @@ class Gateway:
         match message.type:
             case WSMsgType.TEXT:
                 peer.received += len(message.data)
-                self._take(peer, message.data)
+                self._requests.take(peer, message.data)
             case WSMsgType.BINARY:
-                self._strike(peer, BadMessage("binary messages are not known here"))
+                peer.strike(BadMessage("binary messages are not known here"))
             case WSMsgType.PING:
                 peer.pong(message.data)
             case WSMsgType.PONG:
@@ -255,7 +226,7 @@ class Gateway:
                 await self._linger(ws)
                 return False
             case WSMsgType.CLOSE:
-                peer.close(message.data or close_codes.NORMAL, "")
+                peer.close(message.data or CloseCode.NORMAL, "")
                 return False
             case _:
                 return False
@@ -267,77 +238,6 @@ class Gateway:
         going = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
         while (await ws.receive()).type in going:
             pass
-
-    def _take(self, peer: Connection, text: str) -> None:
-        over = peer.over_rate()
-        try:
-            request = parse(text)
-        except BadMessage as error:
-            self._strike(peer, error)
-            return
-        except Refused as refused:
-            peer.refuse(refused.error, id_=refused.id)
-            return
-        if over:
-            limit = self._web.messages_per_second
-            refusal = RateLimited(f"more than {limit} messages a second; slow down")
-            peer.refuse(refusal, channel=request.answer_channel, id_=request.id)
-            if peer.flooding:
-                peer.close(close_codes.RATE_LIMIT, "rate limit")
-            return
-        try:
-            self._carry_out(peer, request)
-        except Exception as error:  # noqa: BLE001  # the border: a failure becomes an answer
-            self._refuse(peer, request, error)
-
-    def _carry_out(self, peer: Connection, request: Request) -> None:
-        caller = cast(Caller, peer.caller)
-        inline = self._inline.get(request.type)
-        if inline is not None:
-            inline(peer, caller, request)
-            return
-        if peer.commands >= self._web.max_commands:
-            raise RateLimited(f"{peer.commands} commands are under way; wait for an answer")
-        answered = self._dispatcher.call(request.type, request.data, caller)
-        if isinstance(answered, msgspec.Struct):
-            self._answer(peer, request, answered)
-            return
-        peer.commands += 1
-        later = self._later(peer, request, answered)
-        command = self._supervisor.start(later, name=f"command:{request.type}")
-        self._commands.add(command)
-        command.add_done_callback(self._commands.discard)
-
-    async def _later(
-        self, peer: Connection, request: Request, answered: Awaitable[msgspec.Struct]
-    ) -> None:
-        try:
-            self._answer(peer, request, await answered)
-        except asyncio.CancelledError:
-            self._refuse(peer, request, Unavailable("the daemon stops"))
-            raise
-        except Exception as error:  # noqa: BLE001  # the border of a command
-            self._refuse(peer, request, error)
-        finally:
-            peer.commands -= 1
-
-    @staticmethod
-    def _answer(peer: Connection, request: Request, data: msgspec.Struct) -> None:
-        encoded = frames.encode(data)
-        peer.answer(f"{request.type}.ok", encoded, channel=request.answer_channel, id_=request.id)
-
-    @staticmethod
-    def _refuse(peer: Connection, request: Request, error: Exception) -> None:
-        refusal = as_agentcmd_error(error, where=request.type)
-        peer.refuse(refusal, channel=request.answer_channel, id_=request.id)
-
-    @staticmethod
-    def _strike(peer: Connection, error: BadMessage) -> None:
-        peer.strikes += 1
-        if peer.strikes < STRIKES:
-            peer.refuse(error)
-        else:
-            peer.close(close_codes.BAD_MESSAGE, error.message)
 
     @staticmethod
     async def _linger(ws: web.WebSocketResponse) -> None:
@@ -361,35 +261,15 @@ class Gateway:
             except (TimeoutError, OSError):
                 pass
 
-    # What a connection itself answers
-
-    @staticmethod
-    def _ping(peer: Connection, _: Caller, request: Request) -> None:
-        peer.answer("global.pong", request.data, channel=request.answer_channel, id_=request.id)
-
-    def _renew(self, peer: Connection, caller: Caller, request: Request) -> None:
-        fresh = self._tokens.verify(request.decode(Authenticate).token)
-        if fresh.sub != caller.sub:
-            raise Unauthorized("the fresh token is another user's; open a connection of its own")
-        peer.caller = fresh
-        peer.on_renewal(fresh)
-        self._authenticated(peer, request, fresh)
-        self._subscriptions.narrow(peer, fresh)
-
-    @staticmethod
-    def _authenticated(peer: Connection, request: Request, caller: Caller) -> None:
-        answer = Authenticated(user_id=caller.sub, expires_at=caller.expires_at)
-        peer.send(answer, channel=request.answer_channel, id_=request.id)
-
     # All clients
 
     def _sweep(self, now: float) -> None:
         for peer in list(self.connections):
             if peer.stalled(now, self._web.stall_timeout):
                 self.slow_closes += 1
-                peer.cut(close_codes.NO_PROGRESS, "nothing was taken")
+                peer.cut(CloseCode.NO_PROGRESS, "nothing was taken")
             elif now - peer.heard_at > self._web.peer_timeout:
-                peer.cut(close_codes.NORMAL, "silent")
+                peer.cut(CloseCode.NORMAL, "silent")
             elif now - max(peer.heard_at, peer.pinged_at) > self._web.heartbeat:
                 peer.pinged_at = now
                 peer.ping()
@@ -400,7 +280,7 @@ class Gateway:
             "connection.closed",
             user=peer.caller.sub if peer.caller else None,
             code=int(peer.code or ws.close_code or 0) or None,
-            sent=peer.written,
+            sent=peer.sent,
             received=peer.received,
             seconds=round(time.monotonic() - peer.opened, 3),
         )

@@ -17,10 +17,11 @@ from daemon.core.errors import AgentcmdError, BadRequest, NotFound, TooLarge, Un
 from daemon.core.health import Health
 from daemon.core.journal import ChannelLog, Journal
 from daemon.core.registry import Registry
-from daemon.web.auth import Doorkeeper, Tokens, token_of
+from daemon.web.auth import Admission, Doorkeeper
 from daemon.web.errors import as_agentcmd_error
 from daemon.web.metrics import Sample, exposition
 from daemon.web.sse import EventStreams
+from daemon.web.tickets import TicketRequest, Tickets
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,8 @@ class Rest:
         registry: Registry,
         dispatcher: Dispatcher,
         journal: Journal,
-        tokens: Tokens,
+        admission: Admission,
+        tickets: Tickets,
         doorkeeper: Doorkeeper,
         streams: EventStreams,
         health: Callable[[], Health],
@@ -52,7 +54,8 @@ class Rest:
         """Serve these; the routes come with `add_routes`."""
         self._dispatcher = dispatcher
         self._journal = journal
-        self._tokens = tokens
+        self._admission = admission
+        self._tickets = tickets
         self._doorkeeper = doorkeeper
         self._streams = streams
         self._health = health
@@ -68,6 +71,7 @@ class Rest:
         app.router.add_get("/api/events", self._get_events, allow_head=False)  # it has no end
         app.router.add_get("/api/channels/{channel}/history", self._get_history)
         app.router.add_get("/api/channels/{channel}/events/{offset}", self._get_whole)
+        app.router.add_post("/api/tickets", self._post_ticket)
         app.router.add_get("/api/{resource}", self._get_list)
         app.router.add_get("/api/{resource}/{id}", self._get_one)
         app.router.add_get("/api/{resource}/{id}/{command}", self._get_part)
@@ -149,6 +153,16 @@ class Rest:
             raise NotFound(f"there is no channel {name}")
         return where
 
+    # Tickets
+
+    async def _post_ticket(self, request: web.Request) -> web.Response:
+        caller = self._caller(request)
+        try:
+            asked = msgspec.convert(await _body(request), TicketRequest)
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"the body does not fit: {error}") from None
+        return _json(self._tickets.issue(caller, asked.path), status=201)
+
     # Commands
 
     async def _get_list(self, request: web.Request) -> web.Response:
@@ -182,7 +196,8 @@ class Rest:
     ) -> web.Response:
         domain = self._domain(request)
         name = f"{domain}.{verb}"
-        data.pop("token", None)
+        for credential in ("token", "ticket"):
+            data.pop(credential, None)
         if "id" in request.match_info:
             id_ = request.match_info["id"]
             if not is_id(id_):
@@ -207,10 +222,10 @@ class Rest:
         return domain
 
     def _caller(self, request: web.Request) -> Caller:
-        token = token_of(request.headers, request.query)
-        if token is None:
+        caller = self._admission.caller(request)
+        if caller is None:
             raise Unauthorized("a token is needed: send 'Authorization: Bearer $(agentcmd token)'")
-        return self._tokens.verify(token)
+        return caller
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

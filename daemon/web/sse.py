@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 
 import structlog
 from aiohttp import web
@@ -15,8 +16,8 @@ from daemon.core.commands import Caller
 from daemon.core.errors import BadRequest, NotFound, RateLimited, Unavailable
 from daemon.core.fanout import Batch, Fanout, Subscriber
 from daemon.core.journal import ChannelLog, Journal
-from daemon.web.connection import WebSettings
 from daemon.web.messages import SubscriptionSuccess
+from daemon.web.peer import WebSettings
 
 log = structlog.get_logger(__name__)
 
@@ -112,8 +113,16 @@ class EventStream(Subscriber):
 class EventStreams:
     """The endpoint `/api/events`."""
 
-    def __init__(self, journal: Journal, fanout: Fanout, settings: WebSettings) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        fanout: Fanout,
+        settings: WebSettings,
+        *,
+        crowded: Callable[[], bool],
+    ) -> None:
         """Serve from the same journal and fan-out as /ws."""
+        self._crowded = crowded
         self._journal = journal
         self._fanout = fanout
         self._settings = settings
@@ -174,7 +183,7 @@ class EventStreams:
             raise RateLimited(f"a stream has {self._settings.max_subscriptions} channels at most")
         if self._closed:
             raise Unavailable("the daemon stops; try again when it is back")
-        if len(self.open) >= self._settings.max_connections:
+        if self._crowded():
             raise RateLimited("too many connections; try again later")
         for name in names:
             caller.require("read", parse_channel(name))

@@ -7,7 +7,6 @@ from daemon.core.commands import Caller
 from daemon.core.errors import AgentcmdError, BadRequest, NotFound, RateLimited
 from daemon.core.fanout import Fanout
 from daemon.core.journal import Journal
-from daemon.web.connection import Connection
 from daemon.web.messages import (
     Request,
     Subscribe,
@@ -15,6 +14,7 @@ from daemon.web.messages import (
     SubscriptionSuccess,
     Unsubscribed,
 )
+from daemon.web.peer import Peer
 
 
 class Subscriptions:
@@ -26,7 +26,7 @@ class Subscriptions:
         self._fanout = fanout
         self._limit = limit
 
-    def subscribe(self, peer: Connection, caller: Caller, request: Request) -> None:
+    def subscribe(self, peer: Peer, caller: Caller, request: Request) -> None:
         """Answer `subscribe`, once for each channel that it names."""
         try:
             data, names = self._addressed(request)
@@ -47,9 +47,7 @@ class Subscriptions:
             else:
                 peer.send(answer, channel=name, id_=request.id)
 
-    def _one(
-        self, peer: Connection, caller: Caller, name: str, data: Subscribe
-    ) -> SubscriptionSuccess:
+    def _one(self, peer: Peer, caller: Caller, name: str, data: Subscribe) -> SubscriptionSuccess:
         parse_channel(name)
         caller.require("read", name)
         if data.since is not None and data.since < 0:
@@ -74,13 +72,13 @@ class Subscriptions:
             recovered=told.recovered,
         )
 
-    def unsubscribe(self, peer: Connection, _: Caller, request: Request) -> None:
+    def unsubscribe(self, peer: Peer, _: Caller, request: Request) -> None:
         """Answer `unsubscribe`, likewise."""
         for name in self._addressed(request)[1]:
             self._drop(peer, name)
             peer.send(Unsubscribed(channel=name), channel=name, id_=request.id)
 
-    def _drop(self, peer: Connection, name: str) -> None:
+    def _drop(self, peer: Peer, name: str) -> None:
         if is_pattern(name):
             self._fanout.unfollow_pattern(peer, name)
         elif (where := self._journal.get(name)) is not None:
@@ -95,7 +93,7 @@ class Subscriptions:
             raise BadRequest(f"{request.type} takes {self._limit} channels at a time")
         return data, names
 
-    def narrow(self, peer: Connection, caller: Caller) -> None:
+    def narrow(self, peer: Peer, caller: Caller) -> None:
         """End what a renewed token no longer reaches, and say so."""
         for name in [*(where.name for where in peer.channels), *peer.patterns]:
             if not caller.may("read", name):

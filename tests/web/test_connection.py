@@ -109,7 +109,7 @@ async def test_one_that_sends_and_never_reads_is_not_read_either(start_daemon, r
     for _ in range(300):
         rude.send(ping)
     await until(lambda: not peer.has_room())
-    size = peer._transport.get_write_buffer_size()
+    size = peer._outlet.transport.get_write_buffer_size()
     assert size < (1 << 20)
     await until(lambda: not running.daemon._gateway.connections)
     assert running.daemon._gateway.slow_closes == 1

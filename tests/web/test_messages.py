@@ -174,7 +174,7 @@ async def test_a_failure_here_is_told_by_its_error_id_alone(running, monkeypatch
     def broken(*_args, **_options):
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(running.daemon._gateway._dispatcher, "call", broken)
+    monkeypatch.setattr(running.daemon._dispatcher, "call", broken)
     ws = await running.ws()
     answer = await ws.call("project.list")
     assert answer["data"]["code"] == "internal"

@@ -39,7 +39,8 @@ async def test_health_and_metrics_are_open(running):
     assert {"version", "uptime", "pid", "tasks", "connections"} <= health.keys()
     response, text = await ask(running, "GET", "/metrics", headers={})
     assert response.status == 200
-    assert "# TYPE agentcmd_connections gauge\nagentcmd_connections 0\n" in text
+    assert "# TYPE agentcmd_connections gauge\n" in text
+    assert 'agentcmd_connections{door="websocket"} 0\n' in text
 
 
 @pytest.mark.parametrize(
