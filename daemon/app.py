@@ -39,6 +39,8 @@ from daemon.web.gateway import Gateway
 from daemon.web.metrics import Sample
 from daemon.web.requests import Requests
 from daemon.web.rest import Rest
+from daemon.web.socketio import PATH as SOCKETIO_PATH
+from daemon.web.socketio import SocketIo
 from daemon.web.sse import EventStreams
 from daemon.web.subscriptions import Subscriptions
 from daemon.web.tickets import Tickets
@@ -195,6 +197,16 @@ class Daemon:
             requests=self._requests,
             crowded=self._crowded,
         )
+        self._socketio = SocketIo(
+            web_settings=settings.web,
+            auth_settings=settings.auth,
+            tokens=self.tokens,
+            admission=admission,
+            fanout=self._fanout,
+            requests=self._requests,
+            supervisor=self._supervisor,
+            crowded=self._crowded,
+        )
         self._streams = EventStreams(
             self._journal, self._fanout, settings.web, crowded=self._crowded
         )
@@ -217,6 +229,8 @@ class Daemon:
         app = web.Application(client_max_size=settings.web.max_message_bytes)
         rest.add_routes(app)
         app.router.add_get("/ws", self._gateway.handle)
+        if settings.web.socketio:
+            app.router.add_route("*", SOCKETIO_PATH, self._socketio.handle)
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_STEP
         )
@@ -277,6 +291,7 @@ class Daemon:
         for site in list(self._runner.sites):
             await site.stop()
         self._gateway.drain()
+        self._socketio.drain()
         polite = self._supervisor.start(self._tasks.stop_all(), name="stop_all")
         hurried = self._supervisor.start(self._hurried.wait(), name="hurried")
         await asyncio.wait(
@@ -291,7 +306,7 @@ class Daemon:
         self._fanout.finish()
         self._streams.close()
         await self._requests.finish()
-        await self._gateway.close()
+        await asyncio.gather(self._gateway.close(), self._socketio.close())
 
     # Looking in
 
@@ -330,7 +345,7 @@ class Daemon:
 
     def _crowded(self) -> bool:
         """Tell whether there are as many connections as there may be."""
-        open_ = len(self._gateway.connections) + len(self._streams.open)
+        open_ = len(self._gateway.connections) + len(self._streams.open) + len(self._socketio)
         return open_ >= self.settings.web.max_connections
 
     def _require_ready(self) -> None:

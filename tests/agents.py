@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import subprocess
 from pathlib import Path
+
+import npm
 
 CLAUDE = "@anthropic-ai/claude-code-linux-x64@2.1.330"
 """The package that the facts in domains/session/agents/claude.py were measured with."""
@@ -24,7 +22,7 @@ OFFLINE = {
 def claude_program() -> Path:
     """Give the program, installed the first time it is asked for."""
     name = CLAUDE.rpartition("@")[0]
-    return _package(CLAUDE) / "node_modules" / name / "claude"
+    return npm.package(CLAUDE) / "node_modules" / name / "claude"
 
 
 def claude_settings(url: str, home: Path) -> dict[str, str]:
@@ -35,19 +33,3 @@ def claude_settings(url: str, home: Path) -> dict[str, str]:
         "AGENTS__CLAUDE__PATH": str(claude_program()),
         **{f"AGENTS__CLAUDE__ENV__{name}": value for name, value in env.items()},
     }
-
-
-def _package(wanted: str) -> Path:
-    base = Path(os.environ.get("AGENTCMD_TEST_CACHE") or Path.home() / ".cache" / "agentcmd-tests")
-    folder = base / wanted.replace("/", "-")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
-        done = folder / "done"
-        if not done.exists():
-            npm = shutil.which("npm")
-            assert npm, "the tests with real agents need npm; install it"
-            quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--silent"]
-            subprocess.run([npm, "install", *quiet, "--prefix", str(folder), wanted], check=True)
-            done.touch()
-    return folder

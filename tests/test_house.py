@@ -62,9 +62,15 @@ def test_only_the_supervisor_starts_tasks():
 
 
 ELSEWHERE = {
+    "daemon/web/close.py": "tests/web/test_connection.py",
     "daemon/web/errors.py": "tests/web/test_rest.py",
     "daemon/web/expiry.py": "tests/web/test_auth.py",
     "daemon/web/metrics.py": "tests/web/test_rest.py",
+    "daemon/web/outlet.py": "tests/web/test_connection.py",
+    "daemon/web/peer.py": "tests/web/test_gateway.py",
+    "daemon/web/requests.py": "tests/web/test_gateway.py",
+    "daemon/web/socketio_peer.py": "tests/web/test_socketio.py",
+    "daemon/web/socketio_server.py": "tests/web/test_socketio.py",
     "domains/system": "tests/domains/test_task.py",
 }
 """What is tested by a file that does not bear its name; a domain has one file for its folder."""

@@ -7,6 +7,10 @@ import msgspec
 TEXT_FRAME = 0x81
 """First byte of an unfragmented text frame (RFC 6455, section 5.2)."""
 
+CLOSE_FRAME = 0x88
+MAX_REASON = 120
+"""Bytes; a control frame carries 125, two of them the code (RFC 6455, section 5.5)."""
+
 _json = msgspec.json.Encoder()
 
 
@@ -39,6 +43,12 @@ def frame(payload: bytes) -> bytes:
     if size < 65536:
         return b"%c\x7e%b%b" % (TEXT_FRAME, size.to_bytes(2, "big"), payload)
     return b"%c\x7f%b%b" % (TEXT_FRAME, size.to_bytes(8, "big"), payload)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """Make a close frame; a reason that is too long is cut."""
+    said = code.to_bytes(2, "big") + reason.encode()[:MAX_REASON]
+    return b"%c%c%b" % (CLOSE_FRAME, len(said), said)
 
 
 def payload(framed: bytes) -> bytes:

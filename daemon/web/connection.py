@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 
 import structlog
@@ -17,9 +16,6 @@ from daemon.web.outlet import Outlet
 from daemon.web.peer import Peer
 
 log = structlog.get_logger(__name__)
-
-MAX_REASON = 120
-"""Bytes; a control frame carries 125, two of them the code (RFC 6455, section 5.5)."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a peer has to take our close frame and answer it, before it is cut."""
@@ -137,6 +133,5 @@ class Connection(Peer):
         self._outlet.finish(CLOSE_TIMEOUT)
 
     def _say_close(self, code: int, reason: str) -> None:
-        payload = struct.pack("!H", code) + reason.encode()[:MAX_REASON]
-        self.write(bytes((0x88, len(payload))) + payload)
+        self.write(frames.close_frame(code, reason))
         self.code = code

@@ -1,0 +1,26 @@
+"""Pinned packages from npm, fetched once into a cache that all test runs share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def package(wanted: str) -> Path:
+    """Give the folder that has `node_modules` with a package, `NAME@VERSION`."""
+    base = Path(os.environ.get("AGENTCMD_TEST_CACHE") or Path.home() / ".cache" / "agentcmd-tests")
+    folder = base / wanted.replace("/", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
+        done = folder / "done"
+        if not done.exists():
+            npm = shutil.which("npm")
+            assert npm, f"the tests with {wanted} need npm; install it"
+            quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--silent"]
+            subprocess.run([npm, "install", *quiet, "--prefix", str(folder), wanted], check=True)
+            done.touch()
+    return folder
