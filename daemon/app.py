@@ -34,16 +34,9 @@ from daemon.core.task import Tasks
 from daemon.sdnotify import notify
 from daemon.settings import Settings
 from daemon.web import messages, metrics
-from daemon.web.auth import Admission, Doorkeeper, Tokens, load_secret
-from daemon.web.gateway import Gateway
+from daemon.web.auth import Doorkeeper, Tokens, load_secret
+from daemon.web.doors import Doors
 from daemon.web.metrics import Sample
-from daemon.web.requests import Requests
-from daemon.web.rest import Rest
-from daemon.web.socketio import PATH as SOCKETIO_PATH
-from daemon.web.socketio import SocketIo
-from daemon.web.sse import EventStreams
-from daemon.web.subscriptions import Subscriptions
-from daemon.web.tickets import Tickets
 from domains import DOMAINS
 
 log = structlog.get_logger(__name__)
@@ -177,62 +170,25 @@ class Daemon:
 
     async def _listen(self, registry: Registry) -> None:
         settings = self.settings
-        tickets = Tickets()
-        admission = Admission(self.tokens, tickets)
-        self._requests = Requests(
-            settings=settings.web,
-            tokens=self.tokens,
-            subscriptions=Subscriptions(
-                self._journal, self._fanout, limit=settings.web.max_subscriptions
-            ),
-            dispatcher=self._dispatcher,
-            supervisor=self._supervisor,
-        )
-        self._gateway = Gateway(
+        server = settings.server
+        self._doors = Doors(
             web_settings=settings.web,
             auth_settings=settings.auth,
+            doorkeeper=Doorkeeper(bound=server.host, hosts=server.hosts, origins=server.origins),
             tokens=self.tokens,
-            admission=admission,
-            fanout=self._fanout,
-            requests=self._requests,
-            crowded=self._crowded,
-        )
-        self._socketio = SocketIo(
-            web_settings=settings.web,
-            auth_settings=settings.auth,
-            tokens=self.tokens,
-            admission=admission,
-            fanout=self._fanout,
-            requests=self._requests,
-            supervisor=self._supervisor,
-            crowded=self._crowded,
-        )
-        self._streams = EventStreams(
-            self._journal, self._fanout, settings.web, crowded=self._crowded
-        )
-        self._supervisor.start(self._gateway.run(), name="gateway")
-        rest = Rest(
             registry=registry,
             dispatcher=self._dispatcher,
             journal=self._journal,
-            admission=admission,
-            tickets=tickets,
-            doorkeeper=Doorkeeper(
-                bound=settings.server.host,
-                hosts=settings.server.hosts,
-                origins=settings.server.origins,
-            ),
-            streams=self._streams,
+            fanout=self._fanout,
+            supervisor=self._supervisor,
             health=self.health,
-            metrics=self._metrics,
+            samples=self._samples,
         )
-        app = web.Application(client_max_size=settings.web.max_message_bytes)
-        rest.add_routes(app)
-        app.router.add_get("/ws", self._gateway.handle)
-        if settings.web.socketio:
-            app.router.add_route("*", SOCKETIO_PATH, self._socketio.handle)
         self._runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_STEP
+            self._doors.application,
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_STEP,
         )
         await self._runner.setup()
         self._stack.push_async_callback(self._runner.cleanup)
@@ -290,8 +246,7 @@ class Daemon:
         log.info("daemon.draining", tasks=len(self._tasks))
         for site in list(self._runner.sites):
             await site.stop()
-        self._gateway.drain()
-        self._socketio.drain()
+        self._doors.drain()
         polite = self._supervisor.start(self._tasks.stop_all(), name="stop_all")
         hurried = self._supervisor.start(self._hurried.wait(), name="hurried")
         await asyncio.wait(
@@ -304,9 +259,7 @@ class Daemon:
             await self._tasks.end()
         await self._journal.settle()
         self._fanout.finish()
-        self._streams.close()
-        await self._requests.finish()
-        await asyncio.gather(self._gateway.close(), self._socketio.close())
+        await self._doors.close()
 
     # Looking in
 
@@ -322,17 +275,12 @@ class Daemon:
             started_at=self._started_at,
             tasks=len(self._tasks),
             queued=self._tasks.slots.queued,
-            connections=len(self._gateway.connections),
+            connections=self._doors.connections,
             journal=stalled or "ok",
         )
 
-    def _metrics(self) -> Iterator[Sample]:
-        journal, gateway = self._journal, self._gateway
-        yield Sample(metrics.CONNECTIONS, len(gateway.connections), ("websocket",))
-        yield Sample(metrics.CONNECTIONS, len(self._streams.open), ("events",))
-        followed = sum(len(c.channels) + len(c.patterns) for c in gateway.connections)
-        yield Sample(metrics.SUBSCRIPTIONS, followed, ("websocket",))
-        yield Sample(metrics.SLOW_CLOSES, gateway.slow_closes)
+    def _samples(self) -> Iterator[Sample]:
+        journal = self._journal
         yield Sample(metrics.DELIVERED, self._fanout.delivered)
         yield Sample(metrics.EVENTS, journal.events)
         yield Sample(metrics.EVENT_BYTES, journal.bytes)
@@ -342,11 +290,6 @@ class Daemon:
         yield Sample(metrics.TASKS_QUEUED, self._tasks.slots.queued)
         for (kind, state), count in Counter((t.kind, t.state) for t in self._tasks).items():
             yield Sample(metrics.TASKS, count, (kind, state))
-
-    def _crowded(self) -> bool:
-        """Tell whether there are as many connections as there may be."""
-        open_ = len(self._gateway.connections) + len(self._streams.open) + len(self._socketio)
-        return open_ >= self.settings.web.max_connections
 
     def _require_ready(self) -> None:
         if self._status == "draining":

@@ -55,7 +55,7 @@ async def test_it_resumes_after_forced_disconnects_without_gap_or_duplicate(runn
         async for message in client.subscribe(f"session:{created['sessionId']}", since=0):
             offsets.append(message.offset)
             if len(offsets) % 60 == 0:
-                for peer in running.daemon._gateway.connections:
+                for peer in running.daemon._doors.gateway.connections:
                     peer._outlet.abort()
             if message.type in ENDS:
                 break
@@ -355,7 +355,7 @@ async def test_the_states_are_told_in_order(running):
         on_status=lambda status, _: states.append(status),
     )
     async with client:
-        (peer,) = running.daemon._gateway.connections
+        (peer,) = running.daemon._doors.gateway.connections
         peer._outlet.abort()
         async with asyncio.timeout(5):
             while states.count("connected") < 2:
@@ -377,7 +377,7 @@ async def test_many_cuts_lose_and_double_nothing_on_many_channels(running):
 
     async def cut(reading):
         while not reading.done():
-            for peer in list(running.daemon._gateway.connections):
+            for peer in list(running.daemon._doors.gateway.connections):
                 peer._outlet.abort()
             await asyncio.sleep(chance.uniform(0.02, 0.2))
 
@@ -455,7 +455,7 @@ async def test_a_pattern_says_after_a_break_that_it_may_have_missed_something(ru
         waiting = asyncio.ensure_future(anext(following))
         await client.call("project.list")
         assert ("gap", "session:*") not in states
-        for peer in running.daemon._gateway.connections:
+        for peer in running.daemon._doors.gateway.connections:
             peer._outlet.abort()
         async with asyncio.timeout(5):
             while ("gap", "session:*") not in states:

@@ -63,6 +63,7 @@ def test_only_the_supervisor_starts_tasks():
 
 ELSEWHERE = {
     "daemon/web/close.py": "tests/web/test_connection.py",
+    "daemon/web/doors.py": "tests/web/test_rest.py",
     "daemon/web/errors.py": "tests/web/test_rest.py",
     "daemon/web/expiry.py": "tests/web/test_auth.py",
     "daemon/web/metrics.py": "tests/web/test_rest.py",

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from daemon.core.channels import parse_channel
 from daemon.core.commands import Caller
@@ -180,15 +181,16 @@ def _read_secret(path: Path) -> bytes:
     return secret
 
 
-def token_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+def token_of(headers: MultiMapping[str], query: Mapping[str, str]) -> str | None:
     """Find the token of a request: header, WebSocket subprotocol, query; in this order."""
     kind, _, token = headers.get("Authorization", "").partition(" ")
     if kind.lower() == "bearer" and token:
         return token.strip()
-    offered = [part.strip() for part in headers.get("Sec-WebSocket-Protocol", "").split(",")]
-    for part in offered:
-        if part.startswith(BEARER):
-            return part.removeprefix(BEARER)
+    # One list, though it may stand in several lines (RFC 6455, section 11.3.4).
+    offered = ",".join(headers.getall("Sec-WebSocket-Protocol", []))
+    for part in offered.split(","):
+        if part.strip().startswith(BEARER):
+            return part.strip().removeprefix(BEARER)
     return query.get("token")
 
 
@@ -228,13 +230,19 @@ class Doorkeeper:
             raise Forbidden(
                 f"the host {host[:80]!r} is not served here; add it to [server] hosts to allow it"
             )
+        if self.from_elsewhere(headers):
+            origin = headers["Origin"]
+            if origin.rstrip("/").lower() not in self._origins:
+                raise Forbidden(
+                    f"the origin {origin[:80]!r} is not allowed; "
+                    "add it to [server] origins to allow it"
+                )
+
+    @staticmethod
+    def from_elsewhere(headers: Mapping[str, str]) -> bool:
+        """Tell whether a page of another origin than our own host asks."""
         origin = headers.get("Origin")
-        if origin is None or origin.rstrip("/").lower() in self._origins:
-            return
-        if _netloc_of(origin) != host.lower():
-            raise Forbidden(
-                f"the origin {origin[:80]!r} is not allowed; add it to [server] origins to allow it"
-            )
+        return origin is not None and _netloc_of(origin) != headers.get("Host", "").lower()
 
 
 def _name_of(host: str) -> str:

@@ -16,13 +16,16 @@ OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
 
 
 def as_agentcmd_error(error: Exception, *, where: str) -> AgentcmdError:
-    """Give expected errors as they are; log any other, and tell only its `errorId`."""
+    """Give expected errors as they are; log any other, and tell only its `errorId`.
+
+    Over HTTP that is the request's id, which all its lines in the log have.
+    """
     if isinstance(error, AgentcmdError):
         return error
     if isinstance(error, OSError) and error.errno in OUT_OF:
         log.error("unavailable", where=where, error=str(error))
         return Unavailable(f"the machine has run out of something: {error.strerror}")
-    error_id = secrets.token_hex(6)
+    error_id = structlog.contextvars.get_contextvars().get("request") or secrets.token_hex(6)
     log.error("internal", where=where, error_id=error_id, exc_info=error)
     return AgentcmdError(
         f"something went wrong here; the log has it under {error_id}", errorId=error_id

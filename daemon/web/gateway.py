@@ -31,6 +31,8 @@ SWEEP = 0.5
 LINGER = 1.0
 """Seconds in which what a client still sends is read after 1009, so that no reset hides it."""
 
+PROTOCOL_ERROR = 1002
+
 OPENING_MESSAGES = ("auth",)
 NOT_INTRODUCED = 'the first message must be {"type":"auth","data":{"token":...}}'
 
@@ -74,8 +76,11 @@ class Gateway:
             writer_limit=0,
             protocols=(SUBPROTOCOL,),
         )
-        if not ws.can_prepare(request):
-            raise BadRequest("/ws is for WebSocket clients, version 13; read with /api/events")
+        if not _is_handshake(ws, request):
+            raise web.HTTPBadRequest(
+                reason="this is for WebSocket clients, version 13; read with /api/events",
+                headers={"Sec-WebSocket-Version": "13"},
+            )
         await ws.prepare(request)
         transport = request.transport
         if transport is None:
@@ -222,11 +227,11 @@ class Gateway:
             case WSMsgType.PONG:
                 pass
             case WSMsgType.ERROR:
-                peer.code = peer.code or ws.close_code
+                peer.code = peer.code or getattr(message.data, "code", None) or ws.close_code
                 await self._linger(ws)
                 return False
             case WSMsgType.CLOSE:
-                peer.close(message.data or CloseCode.NORMAL, "")
+                peer.close(_echo_of(message.data), "")
                 return False
             case _:
                 return False
@@ -284,3 +289,18 @@ class Gateway:
             received=peer.received,
             seconds=round(time.monotonic() - peer.opened, 3),
         )
+
+
+def _is_handshake(ws: web.WebSocketResponse, request: web.Request) -> bool:
+    try:
+        return bool(ws.can_prepare(request))
+    except ValueError:  # a key that is no ASCII
+        return False
+
+
+def _echo_of(code: int | None) -> int:
+    """Give the code that answers a client's goodbye (RFC 6455, section 7.4)."""
+    if not code:
+        return CloseCode.NORMAL
+    never_sent = code == 1006 or code >= 5000  # the rest aiohttp has refused
+    return PROTOCOL_ERROR if never_sent else code

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from daemon.core import frames
 from daemon.core.channels import is_id, is_pattern, parse_channel
 from daemon.core.commands import Caller, Dispatcher
-from daemon.core.errors import AgentcmdError, BadRequest, NotFound, TooLarge, Unauthorized
+from daemon.core.errors import BadRequest, NotFound, Unauthorized
 from daemon.core.health import Health
 from daemon.core.journal import ChannelLog, Journal
 from daemon.core.registry import Registry
-from daemon.web.auth import Admission, Doorkeeper
-from daemon.web.errors import as_agentcmd_error
+from daemon.web.auth import Admission
+from daemon.web.border import json_answer
 from daemon.web.metrics import Sample, exposition
 from daemon.web.sse import EventStreams
 from daemon.web.tickets import TicketRequest, Tickets
-
-log = structlog.get_logger(__name__)
 
 HISTORY_LIMIT = 1000
 HISTORY_BYTES = 1 << 20
@@ -31,8 +28,6 @@ HISTORY_BYTES = 1 << 20
 
 CREATING = ("create", "add")
 """Commands that make a resource: POST on the collection, answered with 201 and Location."""
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Rest:
@@ -46,7 +41,6 @@ class Rest:
         journal: Journal,
         admission: Admission,
         tickets: Tickets,
-        doorkeeper: Doorkeeper,
         streams: EventStreams,
         health: Callable[[], Health],
         metrics: Callable[[], Iterable[Sample]],
@@ -56,49 +50,32 @@ class Rest:
         self._journal = journal
         self._admission = admission
         self._tickets = tickets
-        self._doorkeeper = doorkeeper
         self._streams = streams
         self._health = health
         self._metrics = metrics
         self._commands = registry.commands
         self._domains = {name.split(".")[0] for name in registry.commands}
 
-    def add_routes(self, app: web.Application) -> None:
-        """Put the routes and the border that turns failures into answers."""
-        app.middlewares.append(self.border)
-        app.router.add_get("/health", self._get_health)
-        app.router.add_get("/metrics", self._get_metrics)
-        app.router.add_get("/api/events", self._get_events, allow_head=False)  # it has no end
-        app.router.add_get("/api/channels/{channel}/history", self._get_history)
-        app.router.add_get("/api/channels/{channel}/events/{offset}", self._get_whole)
-        app.router.add_post("/api/tickets", self._post_ticket)
-        app.router.add_get("/api/{resource}", self._get_list)
-        app.router.add_get("/api/{resource}/{id}", self._get_one)
-        app.router.add_get("/api/{resource}/{id}/{command}", self._get_part)
-        app.router.add_post("/api/{resource}", self._create)
-        app.router.add_post("/api/{resource}/{command}", self._post)
-        app.router.add_post("/api/{resource}/{id}/{command}", self._post)
-
-    @web.middleware
-    async def border(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse strangers, and answer every failure as JSON with its code."""
-        try:
-            self._doorkeeper.check(request.headers)
-            return await handler(request)
-        except web.HTTPRequestEntityTooLarge:
-            return _refusal(TooLarge("the body is over the limit of [web] max_message_bytes"))
-        except web.HTTPException as error:
-            if error.status < 400:
-                raise
-            return _refusal(_of_http(error, request), error.status, error.headers.get("Allow"))
-        except Exception as error:  # noqa: BLE001  # the border of a request
-            return _refusal(as_agentcmd_error(error, where=f"{request.method} {request.path}"))
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Put the routes."""
+        router.add_get("/health", self._get_health)
+        router.add_get("/metrics", self._get_metrics)
+        router.add_get("/api/events", self._get_events, allow_head=False)  # it has no end
+        router.add_get("/api/channels/{channel}/history", self._get_history)
+        router.add_get("/api/channels/{channel}/events/{offset}", self._get_whole)
+        router.add_post("/api/tickets", self._post_ticket)
+        router.add_get("/api/{resource}", self._get_list)
+        router.add_get("/api/{resource}/{id}", self._get_one)
+        router.add_get("/api/{resource}/{id}/{command}", self._get_part)
+        router.add_post("/api/{resource}", self._create)
+        router.add_post("/api/{resource}/{command}", self._post)
+        router.add_post("/api/{resource}/{id}/{command}", self._post)
 
     # Open doors
 
     async def _get_health(self, _: web.Request) -> web.Response:
         health = self._health()
-        return _json(health, status=503 if health.status in ("starting", "draining") else 200)
+        return json_answer(health, status=503 if health.status in ("starting", "draining") else 200)
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
         if not _from_here(request):
@@ -161,7 +138,7 @@ class Rest:
             asked = msgspec.convert(await _body(request), TicketRequest)
         except msgspec.ValidationError as error:
             raise BadRequest(f"the body does not fit: {error}") from None
-        return _json(self._tickets.issue(caller, asked.path), status=201)
+        return json_answer(self._tickets.issue(caller, asked.path), status=201)
 
     # Commands
 
@@ -209,9 +186,9 @@ class Rest:
             answered = self._dispatcher.call_with(name, data, caller)
         answer = answered if isinstance(answered, msgspec.Struct) else await answered
         if verb not in CREATING:
-            return _json(answer)
+            return json_answer(answer)
         id_ = getattr(answer, f"{domain}_id", "")
-        return _json(answer, status=201, headers={"Location": f"/api/{domain}s/{id_}"})
+        return json_answer(answer, status=201, headers={"Location": f"/api/{domain}s/{id_}"})
 
     def _domain(self, request: web.Request) -> str:
         resource = request.match_info["resource"]
@@ -251,33 +228,6 @@ def _number(request: web.Request, name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise BadRequest(f"{name} is a whole number from 0")
     return int(text)
-
-
-def _json(
-    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    return web.Response(
-        body=frames.encode(value), status=status, headers=headers, content_type="application/json"
-    )
-
-
-def _refusal(
-    error: AgentcmdError, status: int | None = None, allow: str | None = None
-) -> web.Response:
-    told: dict[str, Any] = {"code": error.code, "message": error.message}
-    if error.details:
-        told["details"] = error.details
-    headers = {"Allow": allow} if allow else {}
-    if error.code == "unauthorized":
-        headers["WWW-Authenticate"] = "Bearer"
-    return _json({"error": told}, status=status or error.status, headers=headers)
-
-
-def _of_http(error: web.HTTPException, request: web.Request) -> AgentcmdError:
-    """Say in our words what the framework refused."""
-    if error.status == 404:
-        return NotFound(f"there is no {request.path[:200]}; the API is under /api")
-    return BadRequest(f"{request.method} {request.path[:200]}: {error.reason}")
 
 
 def _from_here(request: web.Request) -> bool:

@@ -43,7 +43,7 @@ async def test_one_that_takes_little_but_steadily_is_never_cut(start_daemon, raw
     slow = await raw_to(running, receive_bytes=32_768)
     await slow.next()
     await follow(slow)
-    (peer,) = running.daemon._gateway.connections
+    (peer,) = running.daemon._doors.gateway.connections
     stop = time.monotonic() + 5  # the slowness is what is tested: 100 KB/s, far below the buffers
     while time.monotonic() < stop:
         await slow.reader.readexactly(5000)
@@ -71,15 +71,15 @@ async def test_twenty_that_stop_reading_cost_a_bounded_memory_and_are_cut(start_
     async with asyncio.timeout(30):
         assert await reading == list(range(2, 6002))
     assert resident_bytes() - before < 80 << 20
-    await until(lambda: len(running.daemon._gateway.connections) == 1)
-    assert running.daemon._gateway.slow_closes == 20
+    await until(lambda: len(running.daemon._doors.gateway.connections) == 1)
+    assert running.daemon._doors.gateway.slow_closes == 20
     assert (await healthy.call("ping"))["type"] == "global.pong"
 
 
 async def test_one_that_takes_nothing_is_told_4408_where_its_socket_has_room_for_it(running):
     """The close frame is best effort: here it goes out because the peer reads again in time."""
     ws = await running.ws()
-    (peer,) = running.daemon._gateway.connections
+    (peer,) = running.daemon._doors.gateway.connections
     peer.cut(4408, "nothing was taken")
     assert await ws.closed() == 4408
 
@@ -93,10 +93,12 @@ async def test_one_that_says_goodbye_and_reads_nothing_leaves_nothing_behind(run
         await each.next()
         each.send('{"type":"subscribe","channel":"session:1","data":{"since":0}}')
         rude.append(each)
-    await until(lambda: all(not peer.has_room() for peer in running.daemon._gateway.connections))
+    await until(
+        lambda: all(not peer.has_room() for peer in running.daemon._doors.gateway.connections)
+    )
     for each in rude:
         each.send(b"\x03\xe8", opcode=8)
-    await until(lambda: not running.daemon._gateway.connections)
+    await until(lambda: not running.daemon._doors.gateway.connections)
     await until(lambda: open_descriptors() <= before + 5)  # our own five ends
 
 
@@ -104,15 +106,15 @@ async def test_one_that_sends_and_never_reads_is_not_read_either(start_daemon, r
     running = await start_daemon(WEB__STALL_TIMEOUT="2", WEB__MESSAGES_PER_SECOND="100000")
     rude = await raw_to(running, receive_bytes=8192)
     await rude.next()
-    (peer,) = running.daemon._gateway.connections
+    (peer,) = running.daemon._doors.gateway.connections
     ping = json.dumps({"type": "ping", "data": "x" * 100_000})
     for _ in range(300):
         rude.send(ping)
     await until(lambda: not peer.has_room())
     size = peer._outlet.transport.get_write_buffer_size()
     assert size < (1 << 20)
-    await until(lambda: not running.daemon._gateway.connections)
-    assert running.daemon._gateway.slow_closes == 1
+    await until(lambda: not running.daemon._doors.gateway.connections)
+    assert running.daemon._doors.gateway.slow_closes == 1
 
 
 async def test_a_peer_that_vanishes_leaves_nothing_behind(running, raw):
@@ -125,7 +127,7 @@ async def test_a_peer_that_vanishes_leaves_nothing_behind(running, raw):
         gone.send('{"type":"subscribe","channel":"*"}')
         await gone.next()
         gone.close()
-    await until(lambda: not running.daemon._gateway.connections)
+    await until(lambda: not running.daemon._doors.gateway.connections)
     await until(lambda: open_descriptors() <= before)
     assert not running.daemon._journal.get("session:1").followers
     assert not running.daemon._fanout._wild
@@ -215,7 +217,7 @@ async def test_a_place_that_becomes_free_can_be_taken(start_daemon):
     await second.receive()
     assert second.close_code == 4409
     await first.raw.close()
-    await until(lambda: not running.daemon._gateway.connections)
+    await until(lambda: not running.daemon._doors.gateway.connections)
     await running.ws()
 
 
@@ -240,7 +242,7 @@ async def test_a_client_that_does_not_answer_the_close_is_cut(running, raw):
     begun = time.monotonic()
     assert await socket.reader.read() == b""
     assert time.monotonic() - begun < 5
-    await until(lambda: not running.daemon._gateway.connections)
+    await until(lambda: not running.daemon._doors.gateway.connections)
 
 
 async def test_the_log_tells_who_came_and_how_it_ended(start_daemon, tmp_path):
@@ -253,7 +255,7 @@ async def test_the_log_tells_who_came_and_how_it_ended(start_daemon, tmp_path):
         await ws.raw.close()
         lost = await running.ws()
         lost.raw._response.connection.transport.abort()
-        await until(lambda: not running.daemon._gateway.connections)
+        await until(lambda: not running.daemon._doors.gateway.connections)
     lines = [json.loads(line) for line in (tmp_path / "log" / FILE_NAME).read_text().splitlines()]
     ends = [line for line in lines if line["event"] == "connection.closed"]
     assert [(end["user"], end["code"]) for end in ends] == [("tester", 1000), ("tester", 1006)]
@@ -272,7 +274,7 @@ async def test_events_told_before_the_close_arrive_before_it(running):
     emit_lines(running, 500, size=1000)
     await running.daemon._journal.settle()
     running.daemon._fanout.finish()
-    closing = asyncio.ensure_future(running.daemon._gateway.close())
+    closing = asyncio.ensure_future(running.daemon._doors.gateway.close())
     assert [(await ws.next())["offset"] for _ in range(500)] == list(range(2, 502))
     assert await ws.closed() == 1012
     await closing

@@ -278,9 +278,9 @@ async def test_a_reader_that_takes_nothing_is_cut_and_resumes_without_loss(start
     for _ in range(40):
         await written(running, 100, size=5000)
     async with asyncio.timeout(10):
-        while running.daemon._gateway.connections:
+        while running.daemon._doors.gateway.connections:
             await asyncio.sleep(0.05)
-    assert running.daemon._gateway.slow_closes == 1
+    assert running.daemon._doors.gateway.slow_closes == 1
     stalled.close()
     ws = await running.ws()
     answer = await ws.call(

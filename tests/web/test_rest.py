@@ -529,7 +529,7 @@ async def test_forced_reconnects_by_last_event_id_see_each_event_once(running):
 async def test_a_stream_of_a_wildcard_is_live(running):
     reading = asyncio.ensure_future(events(running, "/api/events?channel=session:*", until=ENDS))
     async with asyncio.timeout(5):
-        while not running.daemon._streams.open:
+        while not running.daemon._doors.streams.open:
             await asyncio.sleep(0.01)
     session = await finished(running)
     pairs = await asyncio.wait_for(reading, 5)
@@ -559,7 +559,7 @@ async def test_a_drain_ends_streams(tmp_path):
                 events(running, "/api/events?channel=project:scratch&since=0")
             )
             async with asyncio.timeout(5):
-                while not daemon._streams.open:
+                while not daemon._doors.streams.open:
                     await asyncio.sleep(0.01)
         pairs = await asyncio.wait_for(reading, 5)
     assert pairs[0][1]["type"] == "project.created"

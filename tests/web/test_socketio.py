@@ -53,7 +53,7 @@ async def test_a_client_of_the_seed_subscribes_and_gets_every_event_as_message(
 
 async def subscribed(running, count):
     async with asyncio.timeout(10):
-        while sum(len(p.channels) for p in running.daemon._socketio.peers.values()) < count:
+        while sum(len(p.channels) for p in running.daemon._doors.socketio.peers.values()) < count:
             await asyncio.sleep(0.01)
 
 
@@ -136,7 +136,7 @@ async def test_a_bad_token_is_the_connect_error_that_the_seed_expects(
     assert refused["message"] == "Authentication error"
     assert refused["data"]["code"] == "unauthorized"
     assert refused["data"]["message"]
-    assert running.daemon._socketio.peers == {}
+    assert running.daemon._doors.socketio.peers == {}
 
 
 async def test_scopes_hold_as_on_the_websocket(running, node):
@@ -203,7 +203,7 @@ async def test_one_who_does_not_introduce_himself_is_turned_away(start_daemon):
     async with running.http.get(url.replace("websocket", "polling")) as response:
         assert response.status == 200
     async with asyncio.timeout(10):
-        while len(running.daemon._socketio):
+        while len(running.daemon._doors.socketio):
             await asyncio.sleep(0.05)
 
 
@@ -349,12 +349,12 @@ async def test_a_poll_ends_with_its_client(running):
         sid = (await response.text()).split('"sid":"')[1].split('"')[0]
     waiting = asyncio.ensure_future(running.http.get(f"{base}&sid={sid}"))
     async with asyncio.timeout(10):
-        while not running.daemon._socketio._server._polls:
+        while not running.daemon._doors.socketio._server._polls:
             await asyncio.sleep(0.01)
         async with running.http.post(f"{base}&sid={sid}", data="1"):
             pass
         (await waiting).close()
-    assert running.daemon._socketio._server._polls == {}
+    assert running.daemon._doors.socketio._server._polls == {}
 
 
 async def test_jsonp_is_not_served(running):
@@ -389,13 +389,13 @@ async def test_one_who_stops_reading_is_cut_and_holds_up_nobody(start_daemon, no
     await node.ask("a", "subscribe", "session:1")
     await subscribed(running, 2)
     last = 1
-    while running.daemon._socketio.slow_closes == 0:
+    while running.daemon._doors.socketio.slow_closes == 0:
         await written(running, 50, size=20_000)
         last += 50
         await node.events("a", "session:1", last)
     assert last < 5000
     async with asyncio.timeout(10):
-        while len(running.daemon._socketio.peers) > 1:
+        while len(running.daemon._doors.socketio.peers) > 1:
             await asyncio.sleep(0.05)
 
 
@@ -412,9 +412,9 @@ async def test_one_who_polls_no_more_is_cut(start_daemon):
         pass
     await written(running, 5)
     async with asyncio.timeout(10):
-        while running.daemon._socketio.peers:
+        while running.daemon._doors.socketio.peers:
             await asyncio.sleep(0.05)
-    assert running.daemon._socketio.slow_closes == 1
+    assert running.daemon._doors.socketio.slow_closes == 1
 
 
 async def test_a_lost_connection_is_taken_up_by_since(running, node):

@@ -67,7 +67,7 @@ async def test_the_messages_are_those_of_the_wire(running):
 async def test_without_since_it_is_live(running):
     await written(running, 3)
     stream = await Stream.open(running, "channel=session:1")
-    await until(lambda: running.daemon._streams.open)
+    await until(lambda: running.daemon._doors.streams.open)
     await written(running, 1)
     assert [m["offset"] for m in await stream.take(1)] == [4]
     stream.close()
@@ -177,7 +177,7 @@ async def test_what_cannot_be_streamed_is_refused_before_it_begins(running, quer
     stream = await Stream.open(running, query, scope="read:session:*")
     assert stream.response.status == status
     assert (await stream.response.json())["error"]["code"] == code
-    assert not running.daemon._streams.open
+    assert not running.daemon._doors.streams.open
 
 
 async def test_too_many_channels_and_too_many_streams_are_refused(start_daemon):
@@ -200,7 +200,7 @@ async def test_only_get_reads_a_stream(running):
         f"{running.url}/api/events?channel=project:scratch", headers=running.headers()
     ) as response:
         assert response.status == 404
-    assert not running.daemon._streams.open
+    assert not running.daemon._doors.streams.open
 
 
 async def test_a_stream_ends_with_its_token(running):
@@ -209,7 +209,7 @@ async def test_a_stream_ends_with_its_token(running):
     assert (await stream.take(1))[0]["offset"] == 1
     async with asyncio.timeout(5):
         assert await stream.next() is None
-    assert not running.daemon._streams.open
+    assert not running.daemon._doors.streams.open
 
 
 async def test_a_slow_reader_is_waited_for_and_misses_nothing(start_daemon, raw_to):
@@ -220,8 +220,8 @@ async def test_a_slow_reader_is_waited_for_and_misses_nothing(start_daemon, raw_
         "Host: localhost\r\n\r\n"
     ).encode()
     slow = await raw_to(running, request=request, receive_bytes=16_384)
-    await until(lambda: running.daemon._streams.open)
-    (stream,) = running.daemon._streams.open
+    await until(lambda: running.daemon._doors.streams.open)
+    (stream,) = running.daemon._doors.streams.open
     emit_lines(running, 500, size=2000)
     seen = []
     while len(seen) < 2500:
@@ -243,8 +243,8 @@ async def test_a_stalled_reader_is_cut(start_daemon, raw_to):
         "Host: localhost\r\n\r\n"
     )
     await raw_to(running, request=request.encode(), receive_bytes=8192)
-    await until(lambda: running.daemon._streams.open)
-    await until(lambda: not running.daemon._streams.open)
+    await until(lambda: running.daemon._doors.streams.open)
+    await until(lambda: not running.daemon._doors.streams.open)
     await until(lambda: open_descriptors() <= before + 1)
 
 
