@@ -76,16 +76,16 @@ def run(*, quick: bool) -> Iterator[Figure]:
         )
 
 
-def ours(case: Case) -> Cost:
-    """Measure the daemon."""
+def ours(case: Case, door: str = "agentcmd") -> Cost:
+    """Measure the daemon, with viewers at one of its doors."""
     with daemon() as inside:
         if case.structured:
-            with viewers("agentcmd", inside.port, inside.token, "session:1", case.viewers) as seen:
+            with viewers(door, inside.port, inside.token, "session:1", case.viewers) as seen:
                 before = cpu_seconds(inside.program.pid)
                 inside.program.ask(do="emit", count=case.count, per=case.per, gap=case.gap)
                 return cost(case, inside.program.pid, before, seen)
         session = create(inside, child(case, wait=True))
-        with viewers("agentcmd", inside.port, inside.token, session, case.viewers) as seen:
+        with viewers(door, inside.port, inside.token, session, case.viewers) as seen:
             before = cpu_seconds(inside.program.pid)
             say(inside, session)
             return cost(case, inside.program.pid, before, seen)
@@ -94,8 +94,12 @@ def ours(case: Case) -> Cost:
 def theirs(case: Case) -> Cost:
     """Measure the peer."""
     folder = peer_folder()
-    node = shutil.which("node") or "node"
-    with program([node, str(folder / "server.js"), *child(case)]) as peer:
+    return server([shutil.which("node") or "node", str(folder / "server.js")], case)
+
+
+def server(argv: list[str], case: Case) -> Cost:
+    """Measure a Socket.IO server that runs the child by itself."""
+    with program([*argv, *child(case)]) as peer:
         port = peer.read()
         with viewers("socketio", port, "none", "session:1", case.viewers) as seen:
             before = cpu_seconds(peer.pid)

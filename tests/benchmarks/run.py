@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 
+import doors
 import fanout
 import flood
 import idle
@@ -21,6 +22,7 @@ import journal
 import lag
 
 BENCHMARKS = {
+    "doors": doors.run,
     "fanout": fanout.run,
     "flood": flood.run,
     "idle": idle.run,

@@ -34,7 +34,7 @@ class Viewer(asyncio.Protocol):
         self.timed = number % max(1, COUNT // TIMED) == 0
         self.ready = ready
         self.buffer = b""
-        self.streaming = self.joined = self.split = False
+        self.streaming = self.greeted = self.joined = self.split = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -54,9 +54,8 @@ class Viewer(asyncio.Protocol):
         global lines, bytes_  # noqa: PLW0603  # one process, one count
         if not self.streaming:
             self.buffer += data
-            if self.buffer.endswith(b"}") and b'0{"sid"' in self.buffer and not self.joined:
-                self.joined = b'40{"sid"' in self.buffer
-                self.write(masked(f'420["subscribe","{CHANNEL}"]' if self.joined else "40"))
+            if KIND == "socketio":
+                self.shake_hands()
             if b"subscription_success" in self.buffer or b"430[]" in self.buffer:
                 self.streaming = True
                 self.ready.set()
@@ -70,6 +69,15 @@ class Viewer(asyncio.Protocol):
         if self.timed:
             now = time.time_ns()
             latencies.extend((now - int(stamp)) / 1e6 for stamp in STAMP.findall(data))
+
+    def shake_hands(self) -> None:
+        """Answer Engine.IO's and Socket.IO's greeting, each once."""
+        if not self.greeted and b'0{"sid"' in self.buffer:
+            self.greeted = True
+            self.write(masked("40"))
+        if not self.joined and b'40{"sid"' in self.buffer:
+            self.joined = True
+            self.write(masked(f'420["subscribe","{CHANNEL}"]'))
 
 
 async def main() -> None:
