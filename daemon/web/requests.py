@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 import msgspec
+import structlog
 
 from daemon.core import frames
 from daemon.core.commands import Caller, Dispatcher
@@ -18,6 +19,8 @@ from daemon.web.errors import as_agentcmd_error
 from daemon.web.messages import Authenticate, Authenticated, Refused, Request, parse
 from daemon.web.peer import Peer, WebSettings
 from daemon.web.subscriptions import Subscriptions
+
+log = structlog.get_logger(__name__)
 
 ANSWERS = 2.0
 """Seconds that commands under way have for their answer when the daemon stops."""
@@ -56,6 +59,10 @@ class Requests:
 
     def take(self, peer: Peer, text: str | bytes) -> None:
         """Carry out one message of a peer that is authenticated."""
+        with structlog.contextvars.bound_contextvars(connection=peer.id):
+            self._take(peer, text)
+
+    def _take(self, peer: Peer, text: str | bytes) -> None:
         over = peer.over_rate()
         try:
             request = parse(text)
@@ -65,6 +72,7 @@ class Requests:
         except Refused as refused:
             peer.refuse(refused.error, id_=refused.id)
             return
+        log.debug("message", type=request.type, channel=request.channel, size=len(text))
         if over:
             limit = self._settings.messages_per_second
             refusal = RateLimited(f"more than {limit} messages a second; slow down")

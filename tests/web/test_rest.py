@@ -9,6 +9,8 @@ import json
 import pytest
 from support import settings_for
 
+from daemon.web.metrics import METRICS
+
 ENDS = ("session.completed", "session.error", "session.cancelled")
 
 
@@ -471,6 +473,18 @@ async def test_metrics_count_what_happens(running):
     assert float(values["agentcmd_delivered_total"]) == 5
     for line in text.splitlines():
         assert line.startswith(("# HELP agentcmd_", "# TYPE agentcmd_", "agentcmd_")), line
+
+
+async def test_every_declared_metric_is_told(running):
+    async with running.client() as client:
+        data = {"agent": "command", "argv": ["cat"], "keepAlive": True}
+        created = await client.call("session.create", data)
+        _, text = await ask(running, "GET", "/metrics", headers={})
+        await client.call("session.kill", {"sessionId": created["sessionId"]})
+    for metric in METRICS:
+        name = f"agentcmd_{metric.name}"
+        assert f"# HELP {name} {metric.help}\n# TYPE {name} {metric.kind}\n{name}" in text
+    assert 'agentcmd_tasks{kind="session",state="' in text
 
 
 async def test_metrics_from_elsewhere_need_an_admin(running, monkeypatch):
