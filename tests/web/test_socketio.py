@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 
 import pytest
@@ -10,6 +11,8 @@ from node_client import NodeClients
 from support import emit_lines, settings_for, written
 
 from daemon.app import Daemon
+from daemon.log import FILE_NAME
+from daemon.web.auth import Tokens, load_secret
 
 WEBSOCKET = {"transports": ["websocket"]}
 POLLING = {"transports": ["polling"]}
@@ -458,3 +461,31 @@ async def test_nothing_is_loaded_before_the_first_client():
     )
     told, _ = await process.communicate()
     assert told.strip() == b"[]"
+
+
+async def test_debug_tells_what_passes_and_never_a_payload_or_a_token(daemon_process, node):
+    daemon_process.environ["AGENTCMD_LOG__LEVEL"] = "debug"
+    url = await asyncio.to_thread(daemon_process.start)
+    token = Tokens(load_secret(daemon_process.state_dir, "", {})).mint("tester")
+    node.open("a", url, token)
+    await node.connected("a")
+    data = {"agent": "command", "argv": ["echo", "a-payload"], "env": {"KEY": "a-variable"}}
+    created = await node.ask("a", "command", {"type": "session.create", "data": data})
+    channel = f"session:{created['data']['sessionId']}"
+    node.emit("a", "subscribe", {"channel": channel, "since": 0})
+    await node.message("a", "session.completed")
+    await asyncio.to_thread(daemon_process.stop)
+    text = (daemon_process.state_dir / "log" / FILE_NAME).read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    (output,) = (line for line in lines if line.get("event_name") == "session.stream_output")
+    assert (output["event"], output["channel"], output["offset"]) == ("event", channel, 3)
+    assert output["size"] > len("a-payload")
+    (asked,) = (line for line in lines if line.get("type") == "session.create")
+    assert (asked["event"], asked["connection"]) == ("message", created_by(lines))
+    for secret in ("a-payload", "a-variable", token):
+        assert secret not in text
+
+
+def created_by(lines):
+    (opened,) = (line for line in lines if line["event"] == "connection.opened")
+    return opened["connection"]
