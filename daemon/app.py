@@ -242,6 +242,7 @@ class Daemon:
     async def _drain(self) -> None:
         """Stop accepting, warn, stop the tasks, write and deliver the rest, close with 1012."""
         self._status = "draining"
+        self._tasks.close()  # at once: what a command is about to start would come too late
         notify("STOPPING=1", f"STATUS=draining, {len(self._tasks)} tasks")
         log.info("daemon.draining", tasks=len(self._tasks))
         for site in list(self._runner.sites):

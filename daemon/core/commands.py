@@ -91,6 +91,10 @@ class Dispatcher:
             raise BadRequest(_explained(declared, error)) from None
         return self.run(decoded, caller)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether a domain declares a command of this name."""
+        return name in self._registry.commands
+
     def declared(self, name: str) -> type[Command]:
         """Find a command; UnknownCommand lists what exists."""
         found = self._registry.commands.get(name)

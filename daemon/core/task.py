@@ -285,6 +285,10 @@ class Tasks:
             log.error("tasks.given_up", tasks=len(self))
             await self._supervisor.cancel(set(self._ends))
 
+    def close(self) -> None:
+        """Let nothing new begin, because the daemon stops."""
+        self._stopping = True
+
     def require_open(self) -> None:
         """Refuse, with Unavailable, what would come too late to be stopped with the others."""
         if self._stopping:
@@ -319,7 +323,7 @@ class Tasks:
 
     async def stop_all(self, *, hard: bool = False) -> None:
         """Stop every task because the daemon stops, and wait until each tree is empty."""
-        self._stopping = True
+        self.close()
         for task in self:
             task.stop("daemon_stopped", hard=hard)
         if self._ends:

@@ -72,7 +72,12 @@ class Requests:
         except Refused as refused:
             peer.refuse(refused.error, id_=refused.id)
             return
-        log.debug("message", type=request.type, channel=request.channel, size=len(text))
+        log.debug(
+            "message",
+            type=request.type if self._knows(request.type) else "unknown",  # it may be anything
+            channel=request.channel,
+            size=len(text),
+        )
         if over:
             limit = self._settings.messages_per_second
             refusal = RateLimited(f"more than {limit} messages a second; slow down")
@@ -95,6 +100,9 @@ class Requests:
         """Answer `auth`."""
         answer = Authenticated(user_id=caller.sub, expires_at=caller.expires_at)
         peer.send(answer, channel=request.answer_channel, id_=request.id)
+
+    def _knows(self, type_: str) -> bool:
+        return type_ in self._inline or self._dispatcher.knows(type_)
 
     def _carry_out(self, peer: Peer, request: Request) -> None:
         caller = cast(Caller, peer.caller)

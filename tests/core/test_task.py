@@ -159,6 +159,15 @@ async def test_who_waits_for_a_slot_is_queued_cancelled_or_too_late(house):
     assert (last.reason, last_owner.out["stdout"]) == ("exited", b"at last\n")
 
 
+async def test_nothing_new_begins_once_the_daemon_stops_and_what_runs_goes_on(house):
+    task, owner = house.start("echo ready; sleep 100")
+    await owner.heard.wait()
+    house.tasks.close()
+    with pytest.raises(Unavailable):
+        house.tasks.require_open()
+    assert task.state == "running"
+
+
 async def test_a_stopping_daemon_is_the_reason(house):
     task, owner = house.start("echo ready; sleep 100")
     await owner.heard.wait()
