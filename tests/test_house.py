@@ -70,8 +70,9 @@ ELSEWHERE = {
     "daemon/web/outlet.py": "tests/web/test_connection.py",
     "daemon/web/peer.py": "tests/web/test_gateway.py",
     "daemon/web/requests.py": "tests/web/test_gateway.py",
-    "daemon/web/socketio_peer.py": "tests/web/test_socketio.py",
-    "daemon/web/socketio_server.py": "tests/web/test_socketio.py",
+    "daemon/web/engineio_session.py": "tests/web/test_engineio.py",
+    "daemon/web/socketio_packets.py": "tests/web/test_socketio.py",
+    "daemon/web/websocket.py": "tests/web/test_gateway.py",
     "domains/system": "tests/domains/test_task.py",
 }
 """What is tested by a file that does not bear its name; a domain has one file for its folder."""

@@ -98,6 +98,16 @@ class Border:
             response.headers.add("Vary", "Origin")
 
 
+async def read_body(request: web.Request) -> bytes:
+    """Read the body of a request; BadRequest where it cannot be read or breaks off."""
+    try:
+        return await request.read()
+    except web.RequestPayloadError as error:
+        raise BadRequest(f"the body cannot be read: {error}") from None
+    except ConnectionError:
+        raise BadRequest("the body broke off") from None
+
+
 def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:

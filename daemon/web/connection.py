@@ -98,8 +98,8 @@ class Connection(Peer):
             self.write(b"\x89\x00")
 
     def pong(self, payload: bytes) -> None:
-        """Answer the client's ping (RFC 6455, section 5.5.3)."""
-        self.write(bytes((0x8A, len(payload))) + payload)
+        """Answer the client's ping."""
+        self.write(frames.pong_frame(payload))
 
     def stalled(self, now: float, timeout: float) -> bool:
         """Tell whether the socket has taken nothing for a while though data waits."""

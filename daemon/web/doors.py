@@ -21,7 +21,6 @@ from daemon.web.metrics import Sample
 from daemon.web.peer import WebSettings
 from daemon.web.requests import Requests
 from daemon.web.rest import Rest
-from daemon.web.socketio import PATH as SOCKETIO_PATH
 from daemon.web.socketio import SocketIo
 from daemon.web.sse import EventStreams
 from daemon.web.subscriptions import Subscriptions
@@ -71,10 +70,8 @@ class Doors:
             web_settings=web_settings,
             auth_settings=auth_settings,
             tokens=tokens,
-            admission=admission,
             fanout=fanout,
             requests=self.requests,
-            supervisor=supervisor,
             crowded=self._crowded,
         )
         self.streams = EventStreams(journal, fanout, web_settings, crowded=self._crowded)
@@ -95,7 +92,8 @@ class Doors:
         documents.add_routes(self.application.router)
         self.application.router.add_get("/ws", self.gateway.handle, allow_head=False)
         if web_settings.socketio:
-            self.application.router.add_route("*", SOCKETIO_PATH, self.socketio.handle)
+            self.socketio.add_routes(self.application.router)
+            supervisor.start(self.socketio.run(), name="socketio")
 
     @property
     def connections(self) -> int:
@@ -121,7 +119,7 @@ class Doors:
         gateway, socketio = self.gateway, self.socketio
         doors: dict[str, Iterable[Subscriber]] = {
             "websocket": gateway.connections,
-            "socketio": socketio.peers.values(),
+            "socketio": socketio.peers,
             "events": self.streams.open,
         }
         behind = 0

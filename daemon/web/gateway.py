@@ -22,6 +22,7 @@ from daemon.web.expiry import Expiry
 from daemon.web.messages import Authenticate, Connected, Draining, Refused, Request, parse
 from daemon.web.peer import WebSettings
 from daemon.web.requests import Requests
+from daemon.web.websocket import accept
 
 log = structlog.get_logger(__name__)
 
@@ -67,21 +68,7 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one client from its handshake to its end."""
-        ws = web.WebSocketResponse(
-            autoclose=False,
-            heartbeat=None,
-            autoping=False,
-            compress=False,
-            max_msg_size=self._web.max_message_bytes + 1,
-            writer_limit=0,
-            protocols=(SUBPROTOCOL,),
-        )
-        if not _is_handshake(ws, request):
-            raise web.HTTPBadRequest(
-                reason="this is for WebSocket clients, version 13; read with /api/events",
-                headers={"Sec-WebSocket-Version": "13"},
-            )
-        await ws.prepare(request)
+        ws = await accept(request, max_bytes=self._web.max_message_bytes, protocols=(SUBPROTOCOL,))
         transport = request.transport
         if transport is None:
             return ws
@@ -289,13 +276,6 @@ class Gateway:
             received=peer.received,
             seconds=round(time.monotonic() - peer.opened, 3),
         )
-
-
-def _is_handshake(ws: web.WebSocketResponse, request: web.Request) -> bool:
-    try:
-        return bool(ws.can_prepare(request))
-    except ValueError:  # a key that is no ASCII
-        return False
 
 
 def _echo_of(code: int | None) -> int:

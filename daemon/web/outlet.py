@@ -8,6 +8,11 @@ import struct
 import termios
 import time
 
+from aiohttp import web
+
+WRITE_BYTES = 16 << 10
+"""Bytes of one write of `write_patiently`."""
+
 
 class Outlet:
     """The writing side of one transport. Whoever else writes to it does so in whole frames."""
@@ -62,6 +67,16 @@ class Outlet:
         self.transport.close()
         if self.transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(patience, self.transport.abort)
+
+
+async def write_patiently(response: web.StreamResponse, data: bytes, patience: float) -> None:
+    """Write to an HTTP response; TimeoutError when nothing of it is taken for so many seconds.
+
+    Each small write has the whole time, so that a slow reader is not taken for dead.
+    """
+    for start in range(0, len(data), WRITE_BYTES):
+        async with asyncio.timeout(patience):
+            await response.write(data[start : start + WRITE_BYTES])
 
 
 def _in_kernel(transport: asyncio.Transport) -> int:

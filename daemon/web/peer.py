@@ -42,9 +42,7 @@ class WebSettings(Section):
     reconnect_ms: Annotated[
         int, described("Spread of the reconnect delay that a drain asks for, in ms", ge=0)
     ] = 2000
-    socketio: Annotated[
-        bool, described("Serve Socket.IO clients at /socket.io/; loaded when the first one comes")
-    ] = True
+    socketio: Annotated[bool, described("Serve Socket.IO clients at /socket.io/")] = True
 
 
 class Peer(Subscriber):
@@ -98,11 +96,11 @@ class Peer(Subscriber):
 
     # Limits
 
-    def strike(self, error: BadMessage) -> None:
+    def strike(self, error: BadMessage, *, id_: bytes = b"") -> None:
         """Answer what is no message; the third time ends the connection."""
         self.strikes += 1
         if self.strikes < STRIKES:
-            self.refuse(error)
+            self.refuse(error, id_=id_)
         else:
             self.close(CloseCode.BAD_MESSAGE, error.message)
 

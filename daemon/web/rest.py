@@ -17,7 +17,7 @@ from daemon.core.health import Health
 from daemon.core.journal import ChannelLog, Journal
 from daemon.core.registry import Registry
 from daemon.web.auth import Admission
-from daemon.web.border import json_answer
+from daemon.web.border import json_answer, read_body
 from daemon.web.metrics import Sample, exposition
 from daemon.web.sse import EventStreams
 from daemon.web.tickets import TicketRequest, Tickets
@@ -207,12 +207,7 @@ class Rest:
 
 async def _body(request: web.Request) -> dict[str, Any]:
     """Read a JSON object; an empty body is an empty one."""
-    try:
-        raw = await request.read()
-    except web.RequestPayloadError as error:
-        raise BadRequest(f"the body cannot be read: {error}") from None
-    except ConnectionError:
-        raise BadRequest("the body broke off") from None
+    raw = await read_body(request)
     if not raw.strip():
         return {}
     try:

@@ -17,15 +17,13 @@ from daemon.core.errors import BadRequest, NotFound, RateLimited, Unavailable
 from daemon.core.fanout import Batch, Fanout, Subscriber
 from daemon.core.journal import ChannelLog, Journal
 from daemon.web.messages import SubscriptionSuccess
+from daemon.web.outlet import write_patiently
 from daemon.web.peer import WebSettings
 
 log = structlog.get_logger(__name__)
 
 KEEP_ALIVE = 15.0
 """Seconds without an event after which a comment keeps proxies from closing the stream."""
-
-WRITE_BYTES = 16 << 10
-"""Bytes of one write: each has the whole stall timeout, so a slow reader is not taken for dead."""
 
 _PLACE = re.compile(r"([^=,]+)=([0-9a-f]{1,32}):(\d{1,18})")
 
@@ -220,10 +218,7 @@ class EventStreams:
             except TimeoutError:
                 await response.write(b": still here\n\n")
                 continue
-            data = stream.take_all()
-            for start in range(0, len(data), WRITE_BYTES):
-                async with asyncio.timeout(self._settings.stall_timeout):
-                    await response.write(data[start : start + WRITE_BYTES])
+            await write_patiently(response, stream.take_all(), self._settings.stall_timeout)
 
 
 def _since(text: str | None) -> int | None:

@@ -56,7 +56,7 @@ async def test_a_client_of_the_seed_subscribes_and_gets_every_event_as_message(
 
 async def subscribed(running, count):
     async with asyncio.timeout(10):
-        while sum(len(p.channels) for p in running.daemon._doors.socketio.peers.values()) < count:
+        while sum(len(p.channels) for p in running.daemon._doors.socketio.peers) < count:
             await asyncio.sleep(0.01)
 
 
@@ -117,13 +117,15 @@ async def test_unsubscribing_ends_the_events(running, node):
         (None, "bad_request"),
     ],
 )
-async def test_a_subscription_that_is_refused_is_acknowledged_and_told(running, node, asked, code):
+async def test_a_subscription_that_is_refused_is_acknowledged_or_else_told(
+    running, node, asked, code
+):
     await written(running, 1)
     await connect(node, running, **WEBSOCKET)
     answer = await node.ask("a", "subscribe", asked)
     assert answer["data"]["code"] == code
-    told = await node.message("a", "global.subscription_error", "global.error")
-    assert told == answer
+    node.emit("a", "subscribe", asked)  # without an acknowledgement
+    assert await node.message("a", "global.subscription_error", "global.error") == answer
 
 
 # Who may come in
@@ -139,7 +141,7 @@ async def test_a_bad_token_is_the_connect_error_that_the_seed_expects(
     assert refused["message"] == "Authentication error"
     assert refused["data"]["code"] == "unauthorized"
     assert refused["data"]["message"]
-    assert running.daemon._doors.socketio.peers == {}
+    assert not running.daemon._doors.socketio.peers
 
 
 async def test_scopes_hold_as_on_the_websocket(running, node):
@@ -268,6 +270,7 @@ async def test_a_bad_command_is_acknowledged_with_its_error(running, node, asked
     await connect(node, running, **WEBSOCKET)
     answer = await node.ask("a", "command", asked)
     assert (answer["type"], answer["data"]["code"]) == ("global.error", code)
+    node.emit("a", "command", asked)
     assert await node.message("a", "global.error") == answer
 
 
@@ -344,20 +347,6 @@ async def test_many_messages_of_one_poll_are_all_heard(running, node):
         node.emit("a", "subscribe", "session:none")
     for _ in range(60):
         await node.message("a", "global.subscription_error")
-
-
-async def test_a_poll_ends_with_its_client(running):
-    base = f"{running.url}/socket.io/?EIO=4&transport=polling"
-    async with running.http.get(base) as response:
-        sid = (await response.text()).split('"sid":"')[1].split('"')[0]
-    waiting = asyncio.ensure_future(running.http.get(f"{base}&sid={sid}"))
-    async with asyncio.timeout(10):
-        while not running.daemon._doors.socketio._server._polls:
-            await asyncio.sleep(0.01)
-        async with running.http.post(f"{base}&sid={sid}", data="1"):
-            pass
-        (await waiting).close()
-    assert running.daemon._doors.socketio._server._polls == {}
 
 
 async def test_jsonp_is_not_served(running):
@@ -449,18 +438,6 @@ async def test_a_restart_is_announced_and_clients_come_back_by_themselves(
     ended = await node.on("a", "disconnect")
     assert ended["reason"].startswith("transport")
     assert ended["active"] is True
-
-
-async def test_nothing_is_loaded_before_the_first_client():
-    code = (
-        "import sys; from daemon.app import Daemon; "
-        "print([n for n in sys.modules if n.split('.')[0] in ('socketio', 'engineio')])"
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
-    )
-    told, _ = await process.communicate()
-    assert told.strip() == b"[]"
 
 
 async def test_debug_tells_what_passes_and_never_a_payload_or_a_token(daemon_process, node):
