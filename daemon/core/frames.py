@@ -8,6 +8,7 @@ TEXT_FRAME = 0x81
 """First byte of an unfragmented text frame (RFC 6455, section 5.2)."""
 
 CLOSE_FRAME = 0x88
+PONG_FRAME = 0x8A
 MAX_REASON = 120
 """Bytes; a control frame carries 125, two of them the code (RFC 6455, section 5.5)."""
 
@@ -49,6 +50,11 @@ def close_frame(code: int, reason: str) -> bytes:
     """Make a close frame; a reason that is too long is cut."""
     said = code.to_bytes(2, "big") + reason.encode()[:MAX_REASON]
     return b"%c%c%b" % (CLOSE_FRAME, len(said), said)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """Make the answer to a ping (RFC 6455, section 5.5.3)."""
+    return b"%c%c%b" % (PONG_FRAME, len(payload), payload)
 
 
 def payload(framed: bytes) -> bytes:
