@@ -56,7 +56,7 @@ class Viewer(asyncio.Protocol):
             self.buffer += data
             if KIND == "socketio":
                 self.shake_hands()
-            if b"subscription_success" in self.buffer or b"430[]" in self.buffer:
+            if b"subscription_success" in self.buffer or b"430[" in self.buffer:
                 self.streaming = True
                 self.ready.set()
             return
