@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,10 @@ from typing import Any, Self
 import structlog
 from aiohttp import web
 
-from daemon import __version__, home
+from daemon import __version__, home, listening
+from daemon.core import orphans
 from daemon.core.bus import EventBus
+from daemon.core.cgroup import Cgroups
 from daemon.core.commands import Dispatcher
 from daemon.core.errors import BadRequest, Unavailable
 from daemon.core.fanout import Fanout
@@ -31,7 +33,7 @@ from daemon.core.spawner import start_time
 from daemon.core.store import Store
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks
-from daemon.sdnotify import notify
+from daemon.sdnotify import ServiceManager, extension
 from daemon.settings import Settings
 from daemon.web import messages, metrics
 from daemon.web.auth import Doorkeeper, Tokens, load_secret
@@ -48,6 +50,12 @@ LOOPBACK = ("127.", "::1", "localhost")
 SHUTDOWN_STEP = 5.0
 """Seconds for what should take none: the last answers over HTTP."""
 
+CLOSING = 30.0
+"""Seconds, at most, from the end of the wait for tasks to the end: kill, commit, deliver, close."""
+
+NAMED = 3
+"""Tasks that a status line names; the others are counted."""
+
 
 def build_registry(domains: Iterable[ModuleType] = DOMAINS) -> Registry:
     """Collect what the domains and the connection itself declare."""
@@ -58,17 +66,28 @@ class Daemon:
     """The running daemon; as a context manager it listens inside and has drained outside."""
 
     def __init__(
-        self, settings: Settings, *, unix_socket: Path | None = None, debug: bool = False
+        self,
+        settings: Settings,
+        *,
+        unix_socket: Path | None = None,
+        debug: bool = False,
+        manager: ServiceManager | None = None,
     ) -> None:
-        """Prepare; a Unix socket is served instead of TCP when one is named."""
+        """Prepare; a Unix socket is served instead of TCP when one is named.
+
+        What the service manager hands over is served instead of either.
+        """
         self.settings = settings
         self.state_dir = settings.state_dir
         self.url = ""
         self.stop_requested = asyncio.Event()
+        self._manager = manager or ServiceManager()
         self._socket = unix_socket or (Path(settings.server.uds) if settings.server.uds else None)
+        self._place = listening.Place()
         self._debug = debug or settings.log.level == "debug"
         self._started_at = time.time()
         self._status = "starting"
+        self._deadline = 0.0
         self._hurried = asyncio.Event()
         self._stack = AsyncExitStack()
 
@@ -107,13 +126,19 @@ class Daemon:
         registry = build_registry()
         durable = {domain.__name__.rpartition(".")[2]: domain.DURABLE for domain in DOMAINS}
         schemas = {domain.__name__.rpartition(".")[2]: domain.SCHEMA for domain in DOMAINS}
+        records = self.state_dir / orphans.FOLDER
+        records.mkdir(mode=0o700, exist_ok=True)
+        cgroups = Cgroups.delegated()
         # The launcher comes first: the spawner's boot goes on beside ours.
         self._launcher = await enter(
             Launcher(
                 pipe_bytes=settings.task.pipe_bytes,
                 start_timeout=settings.task.start_timeout or float("inf"),
+                records=records,
+                cgroups=cgroups,
             )
         )
+        await asyncio.to_thread(_sweep, records, cgroups)
         store = await enter(Store(self.state_dir / DATABASE, schemas))
         self._supervisor = await enter(Supervisor())
         self._journal = await enter(
@@ -138,7 +163,8 @@ class Daemon:
         await self._listen(registry)
         self._status = "ok"
         self._publish()
-        notify("READY=1", "STATUS=listening")
+        self._manager.notify("READY=1")
+        self._supervisor.start(self._manager.attend(self._states), name="attend")
         log.info("daemon.started", url=self.url, state_dir=str(self.state_dir), pid=os.getpid())
 
     def _make_tokens(self) -> Tokens:
@@ -174,7 +200,11 @@ class Daemon:
         self._doors = Doors(
             web_settings=settings.web,
             auth_settings=settings.auth,
-            doorkeeper=Doorkeeper(bound=server.host, hosts=server.hosts, origins=server.origins),
+            doorkeeper=Doorkeeper(
+                bound=server.host,
+                hosts=(*server.hosts, *listening.hosts_of(self._manager.sockets)),
+                origins=server.origins,
+            ),
             tokens=self.tokens,
             registry=registry,
             dispatcher=self._dispatcher,
@@ -192,37 +222,13 @@ class Daemon:
         )
         await self._runner.setup()
         self._stack.push_async_callback(self._runner.cleanup)
-        try:
-            await self._bind()
-        except OSError as error:
-            where = self._socket or f"{settings.server.host}:{settings.server.port}"
-            raise Unavailable(
-                f"cannot listen on {where}: {error.strerror}; "
-                "choose another with --port, --host or --uds"
-            ) from None
-
-    async def _bind(self) -> None:
-        if self._socket is None:
-            server = self.settings.server
-            await web.TCPSite(self._runner, server.host, server.port).start()
-            host, port = self._runner.addresses[0][:2]
-            self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            return
-        path = self._socket
-        if path.is_socket() and not _answers(path):
-            path.unlink()  # a dead daemon left it
-        listening = socket.socket(socket.AF_UNIX)
-        old = os.umask(0o177)  # nobody else may even connect
-        try:
-            listening.bind(str(path))
-        except BaseException:
-            listening.close()
-            raise
-        finally:
-            os.umask(old)
-        self._stack.callback(path.unlink, missing_ok=True)
-        await web.SockSite(self._runner, listening).start()
-        self.url = f"unix:{path}"
+        if self._manager.sockets:
+            self._place = await listening.listen_on_given(self._runner, self._manager.sockets)
+        else:
+            self._place = await listening.listen_on_own(
+                self._runner, self._stack, host=server.host, port=server.port, path=self._socket
+            )
+        self.url = str(self._place)
 
     def _publish(self) -> None:
         home.publish(
@@ -231,8 +237,8 @@ class Daemon:
                 pid=os.getpid(),
                 start_time=start_time(os.getpid()),
                 version=__version__,
-                url="" if self._socket else self.url,
-                socket=str(self._socket or ""),
+                url=self._place.url,
+                socket=self._place.path,
             ),
         )
         self._stack.callback(home.withdraw, self.state_dir)
@@ -243,8 +249,10 @@ class Daemon:
         """Stop accepting, warn, stop the tasks, write and deliver the rest, close with 1012."""
         self._status = "draining"
         self._tasks.close()  # at once: what a command is about to start would come too late
-        notify("STOPPING=1", f"STATUS=draining, {len(self._tasks)} tasks")
-        log.info("daemon.draining", tasks=len(self._tasks))
+        wait = self.settings.server.shutdown_timeout
+        self._deadline = time.monotonic() + wait
+        self._manager.notify("STOPPING=1", *self._states())
+        log.info("daemon.draining", tasks=len(self._tasks), waits_for=self._named(), seconds=wait)
         for site in list(self._runner.sites):
             await site.stop()
         self._doors.drain()
@@ -252,12 +260,21 @@ class Daemon:
         hurried = self._supervisor.start(self._hurried.wait(), name="hurried")
         await asyncio.wait(
             [polite, hurried],
-            timeout=self.settings.server.shutdown_timeout,
+            timeout=wait,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if not polite.done():
-            log.warning("daemon.killing", tasks=len(self._tasks))
+            log.warning(
+                "daemon.killing",
+                tasks=len(self._tasks),
+                waits_for=self._named(),
+                hurried=self._hurried.is_set(),
+            )
+            self._deadline = 0.0
+            self._manager.notify(*self._states())
             await self._tasks.end()
+        self._manager.notify(*self._states())
+        log.info("daemon.closing", connections=self._doors.connections, seconds=CLOSING)
         await self._journal.settle()
         self._fanout.finish()
         await self._doors.close()
@@ -292,21 +309,38 @@ class Daemon:
         for (kind, state), count in Counter((t.kind, t.state) for t in self._tasks).items():
             yield Sample(metrics.TASKS, count, (kind, state))
 
+    def _states(self) -> tuple[str, ...]:
+        """Say in systemd's words how it is; while it stops, with the time that this may take."""
+        if self._status != "draining":
+            counts = Counter(
+                "queued" if task.state == "queued" else "running" for task in self._tasks
+            )
+            stalled = f", degraded: {self._journal.stalled}" if self._journal.stalled else ""
+            told = f"{counts['running']} running, {counts['queued']} queued{stalled}"
+            return (f"STATUS={self.url}: {told}",)
+        if not self._tasks:
+            return ("STATUS=draining: writes and delivers the rest", extension(CLOSING))
+        left = math.ceil(max(0.0, self._deadline - time.monotonic()))
+        how = f"waits up to {left} s for" if left else "kills"
+        return (f"STATUS=draining: {how} {self._named()}", extension(left + CLOSING))
+
+    def _named(self) -> str:
+        """Name what has not ended, for one line."""
+        names = [task.channel for task in self._tasks]
+        more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+        return ", ".join(names[:NAMED] + more)
+
     def _require_ready(self) -> None:
         if self._status == "draining":
             raise Unavailable("the daemon stops; try again when it is back")
         self._journal.require_room()
 
 
-def _answers(path: Path) -> bool:
-    """Tell whether somebody listens on a Unix socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
+def _sweep(records: Path, cgroups: Cgroups | None) -> None:
+    """End what a daemon has left that died together with its reapers."""
+    orphans.sweep(records)
+    if cgroups is not None:
+        cgroups.sweep()
 
 
 def check_bind(settings: Settings, *, explicit_host: bool) -> None:

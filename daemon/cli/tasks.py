@@ -88,7 +88,7 @@ async def ps(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(tasks) + "\n")
         return 0
-    rows = [("ID", "KIND", "STATE", "PID", "AGE", "CPU", "RSS", "CHANNEL")]
+    rows = [("ID", "KIND", "STATE", "PID", "AGE", "CPU", "RSS", "PEAK", "CHANNEL")]
     rows += [
         (
             task["id"],
@@ -97,13 +97,18 @@ async def ps(args: argparse.Namespace) -> int:
             str(task.get("pid", "-")),
             f"{task['age']:.0f}s",
             f"{task['cpuSeconds']:.2f}s" if "cpuSeconds" in task else "-",
-            f"{task['rssBytes'] / (1 << 20):.1f}M" if "rssBytes" in task else "-",
+            _mebibytes(task.get("rssBytes")),
+            _mebibytes(task.get("peakBytes")),
             task["channel"],
         )
         for task in tasks
     ]
     sys.stdout.write(table(rows))
     return 0
+
+
+def _mebibytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / (1 << 20):.1f}M"
 
 
 async def stop_task(args: argparse.Namespace) -> int:

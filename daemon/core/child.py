@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
@@ -28,8 +28,10 @@ _T = TypeVar("_T")
 class Exit:
     """How a leader ended: with a code, by a signal, or unseen (`lost`: its reaper died first).
 
-    The usage is the leader's and that of all it waited for, from wait4(2): seconds and bytes. The
-    kernel counts what a process was before exec, so no maximum is below a reaper's 11 MB.
+    The usage is that of the whole tree where tasks have cgroups; else the leader's and that of all
+    it waited for, from wait4(2): seconds and bytes. There the kernel counts what a process was
+    before exec, so no maximum is below a reaper's 11 MB. `oom_kills` and `refused_forks` count how
+    often the limits of the cgroup have bitten.
     """
 
     code: int | None = None
@@ -38,6 +40,13 @@ class Exit:
     system_seconds: float = 0.0
     max_rss_bytes: int = 0
     lost: bool = False
+    oom_kills: int = 0
+    refused_forks: int = 0
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Give the seconds of CPU, in the program and in the system for it."""
+        return round(self.user_seconds + self.system_seconds, 3)
 
 
 class _Event(msgspec.Struct, rename="camel", tag_field="event"):
@@ -68,7 +77,24 @@ class _Exited(_Event, tag="exited"):
 
 
 class _Empty(_Event, tag="empty"):
-    pass
+    user_seconds: float | None = None
+    system_seconds: float | None = None
+    peak_bytes: int | None = None
+    oom_kills: int = 0
+    refused_forks: int = 0
+
+    def added_to(self, exit_: Exit) -> Exit:
+        """Give the exit with the usage of the whole tree, where the cgroup has told it."""
+        if self.user_seconds is None or self.system_seconds is None:
+            return exit_
+        return replace(
+            exit_,
+            user_seconds=self.user_seconds,
+            system_seconds=self.system_seconds,
+            max_rss_bytes=self.peak_bytes or exit_.max_rss_bytes,
+            oom_kills=self.oom_kills,
+            refused_forks=self.refused_forks,
+        )
 
 
 _decode = msgspec.json.Decoder(_Starting | _Started | _Failed | _Exited | _Empty).decode
@@ -107,8 +133,13 @@ class Child:
         self._gone = gone
         self._open = {fd for fd in streams if fd is not None}
         self._buffer = b""
+        self._empty = _Empty()
         self._control = control
         self._loop.add_reader(control.fileno(), self._hear)
+
+    def end(self) -> Exit:
+        """Give the leader's end with the usage of all; only once `empty` is done."""
+        return self._empty.added_to(self.exited.result())
 
     def signal(self, number: int) -> None:
         """Signal the leader's process group, or once the leader has ended whatever is left."""
@@ -195,6 +226,7 @@ class Child:
                 usage = event.user_seconds, event.system_seconds, event.max_rss_bytes
                 resolve(self.exited, Exit(event.code, event.signal, *usage))
             case _Empty():
+                self._empty = event
                 self._finish()
 
     def _lose(self) -> None:

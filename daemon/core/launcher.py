@@ -9,21 +9,25 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import structlog
 
+from daemon.core import cgroup
+from daemon.core.cgroup import Cgroups
 from daemon.core.child import Child, Unheard, resolve
 from daemon.core.errors import SpawnFailed
-from daemon.core.program import Program, specification
+from daemon.core.program import Program, Traces, specification
 
 log = structlog.get_logger(__name__)
 
@@ -126,14 +130,26 @@ class Launcher:
     """Starts programs; leaving it ends the spawner and every program that is still there.
 
     `pipe_bytes` is the capacity asked for a stdout, as long as PIPES_BYTES last. `start_timeout` is
-    in seconds, for one launch once its turn has come. `portable` does without what only Linux has,
-    as on macOS.
+    in seconds, for one launch once its turn has come. `records` is the folder in which reapers note
+    what they have started, `cgroups` where each gets a cgroup for it. `portable` does without what
+    only Linux has, as on macOS.
     """
 
     def __init__(
-        self, *, pipe_bytes: int = 1 << 20, start_timeout: float = 10.0, portable: bool = False
+        self,
+        *,
+        pipe_bytes: int = 1 << 20,
+        start_timeout: float = 10.0,
+        records: Path | None = None,
+        cgroups: Cgroups | None = None,
+        portable: bool = False,
     ) -> None:
         """Start nothing yet."""
+        self._records = records
+        self._cgroups = cgroups
+        self._numbers = itertools.count(1)
+        self._traces: dict[Child, Traces] = {}
+        self._left: set[Path] = set()
         self._pipe_bytes = pipe_bytes
         self._start_timeout = start_timeout
         self._portable = portable
@@ -172,6 +188,7 @@ class Launcher:
             await asyncio.wait([child.empty for child in children], timeout=CLOSE_TIMEOUT)
         for child in tuple(self._children):
             child.abandon()
+        self._clear(Traces())
         if self._spawner is not None:
             self._spawner.hang_up()
             self._dead.append(self._spawner)
@@ -184,14 +201,14 @@ class Launcher:
         SpawnFailed with `errno` and `reason` in its details for what the system refused. Cancelled,
         it leaves neither a descriptor nor a process behind.
         """
-        encoded = specification(program)
+        specification(program)
         async with self._turn:
             try:
                 async with asyncio.timeout(self._start_timeout):
                     try:
-                        return await self._attempt(program, encoded)
+                        return await self._attempt(program)
                     except Unheard:
-                        return await self._attempt(program, encoded)
+                        return await self._attempt(program)
             except OSError as error:
                 if isinstance(error, TimeoutError) and self._spawner is not None:
                     self._spawner.process.send_signal(signal.SIGCONT)  # a task may have stopped it
@@ -203,9 +220,12 @@ class Launcher:
                     reason="spawner_died",
                 ) from None
 
-    async def _attempt(self, program: Program, encoded: bytes) -> Child:
+    async def _attempt(self, program: Program) -> Child:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             spawner = self._living_spawner()
+            traces = self._make_traces(program)
+            ours.callback(self._clear, traces)
+            encoded = specification(self._limited(program), traces)
             control, reapers_end = socket.socketpair()
             ours.callback(control.close)
             theirs.callback(reapers_end.close)
@@ -217,6 +237,7 @@ class Launcher:
             )
             child = Child(control, (streams[0][0], streams[1][0], streams[2][0]), self._forget)
             ours.pop_all()
+            self._traces[child] = traces
             ours.callback(child.abandon)
             await spawner.request([reapers_end.fileno(), *(theirs_fd for _, theirs_fd in streams)])
             theirs.close()
@@ -234,6 +255,38 @@ class Launcher:
 
     def _forget(self, child: Child) -> None:
         self._children.discard(child)
+        self._clear(self._traces.pop(child, Traces()))
+
+    # Traces
+
+    def _make_traces(self, program: Program) -> Traces:
+        """Give a new task its places; OSError where its cgroup cannot be made."""
+        name = f"{os.getpid()}-{next(self._numbers)}"
+        record = str(self._records / f"{name}.json") if self._records else ""
+        if self._cgroups is None:
+            return Traces(record=record)
+        made = self._cgroups.make(
+            name, memory_bytes=program.memory_bytes, processes=program.processes
+        )
+        return Traces(record=record, cgroup=str(made), home=str(self._cgroups.home))
+
+    def _limited(self, program: Program) -> Program:
+        """Turn the limits that no cgroup holds into those that each process has (setrlimit(2))."""
+        held = self._cgroups.controllers if self._cgroups else frozenset()
+        limits = dict(program.limits)
+        if program.memory_bytes and "memory" not in held:
+            limits["data"] = program.memory_bytes
+        if program.processes and "pids" not in held:
+            limits["nproc"] = program.processes
+        return replace(program, limits=limits) if limits else program
+
+    def _clear(self, traces: Traces) -> None:
+        """Remove what a reaper has left that died, or never was."""
+        if traces.record:
+            Path(traces.record).unlink(missing_ok=True)
+        if traces.cgroup:
+            self._left.add(Path(traces.cgroup))
+        self._left = {path for path in self._left if not cgroup.end(path)}
 
     def _living_spawner(self) -> _Spawner:
         """Return the spawner, or a new one if it has died."""

@@ -196,7 +196,7 @@ class Process:
             pump.finish()
         await asyncio.wait([pump.ended for pump in self._pumps])
         self.close()
-        return self._child.exited.result()
+        return self._child.end()
 
     def close(self) -> None:
         """Let go of everything; what still runs below is killed by its reaper."""

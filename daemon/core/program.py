@@ -16,7 +16,9 @@ from daemon.core.errors import BadRequest
 class Program:
     """What to start: `argv[0]` is looked up on the PATH of `env`, `cwd` is absolute.
 
-    Without `stdin` the program reads /dev/null. The names of `limits` are those of resource(7) in
+    Without `stdin` the program reads /dev/null. `memory_bytes` and `processes` are limits of the
+    whole tree where tasks have cgroups, else of each process and of the user's processes; 0 is no
+    limit. The names of `limits` are those of resource(7) in
     lower case without RLIMIT_, for instance `{"nofile": 1024}`.
     """
 
@@ -26,9 +28,23 @@ class Program:
     stdin: bool = False
     umask: int = 0o022
     limits: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    memory_bytes: int = 0
+    processes: int = 0
 
 
-def specification(program: Program) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traces:
+    """Where a task leaves traces: its record and its cgroup, empty where there is none.
+
+    `home` is the daemon's own cgroup, to which the reaper goes back.
+    """
+
+    record: str = ""
+    cgroup: str = ""
+    home: str = ""
+
+
+def specification(program: Program, traces: Traces = Traces()) -> bytes:
     """Encode a program for its reaper; raise BadRequest for what no program can be given."""
     if isinstance(program.argv, str) or not program.argv or not program.argv[0]:
         raise BadRequest("A program needs a list of arguments that begins with its name.")
@@ -54,6 +70,9 @@ def specification(program: Program) -> bytes:
         "env": dict(program.env),
         "umask": program.umask,
         "limits": dict(program.limits),
+        "record": traces.record,
+        "cgroup": traces.cgroup,
+        "home": traces.home,
     }
     body = json.dumps(fields).encode()  # not msgspec: bytes that are no UTF-8 come as surrogates
     return len(body).to_bytes(4, "big") + body

@@ -17,7 +17,7 @@ nothing of its tree is left.
 """
 
 # pathlib and typing would be memory in every reaper:
-# ruff: noqa: PTH110, PTH112, PTH116, PTH118, PTH123, PTH208
+# ruff: noqa: PTH105, PTH106, PTH108, PTH110, PTH112, PTH116, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ LOW_OOM_SCORE = -500  # a reaper must outlive its task when memory runs out
 STRIKE_TIMEOUT = 0.2  # seconds to overtake what forks; what is missed waits for the next round
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25  # seconds between two rounds of killing
 REAP_TIMEOUT = 0.05  # seconds: a fork bomb may die faster than it is reaped, with orders unheard
+REMOVE_TRIES = 40  # each 5 ms: for what was killed to leave its cgroup
 GROUP_LOOK = 0.2  # seconds between two looks at a process group that nobody announces the end of
 RESET_SIGNALS = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -112,6 +113,106 @@ def start_time(pid: int) -> int | None:
     """Return field 22 of /proc/<pid>/stat: with the pid it names a process for good."""
     fields = stat_fields(pid)
     return int(fields[19]) if fields else None
+
+
+def boot_id() -> str:
+    """Return what names this run of the machine."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+            return file.read().decode().strip()
+    except OSError:
+        return ""
+
+
+# --- what a reaper leaves in files ----------------------------------------------------------------
+
+
+def write_file(path: str, text: str) -> bool:
+    """Write to a file of the kernel's; False where it refuses, or is not there."""
+    try:
+        with open(path, "wb", buffering=0) as file:
+            file.write(text.encode())
+    except OSError:
+        return False
+    return True
+
+
+def read_numbers(path: str) -> dict[str, int]:
+    """Read a file of names and numbers, or of one number; empty where it is not there."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            words = [line.split() for line in file.read(65536).decode().splitlines()]
+    except OSError:
+        return {}
+    return {words[0] if words[1:] else "": int(words[-1]) for words in words if words[-1].isdigit()}
+
+
+class Traces:
+    """What stands for a task outside its processes: a record in the state dir, and a cgroup."""
+
+    def __init__(self, record: str, cgroup: str, home: str) -> None:
+        """Know the paths, each empty where there is none; `home` is the daemon's own cgroup."""
+        self.record, self.cgroup, self.home = record, cgroup, home
+
+    def note(self, leader: int = 0) -> None:
+        """Write the record anew, so that a later daemon finds what this reaper does not end."""
+        if not self.record:
+            return
+        told = {
+            "boot": boot_id(),
+            "reaper": os.getpid(),
+            "reaperStart": start_time(os.getpid()) or 0,
+            "leader": leader,
+            "leaderStart": start_time(leader) or 0 if leader else 0,
+            "cgroup": self.cgroup,
+        }
+        if write_file(self.record + "~", json.dumps(told)):
+            with contextlib.suppress(OSError):
+                os.replace(self.record + "~", self.record)
+
+    def enter(self) -> None:
+        """Go into the task's cgroup, where its program is to be born."""
+        if self.cgroup and not write_file(f"{self.cgroup}/cgroup.procs", "0"):
+            sentence = "The task's cgroup cannot be entered; try again."
+            raise Refused(errno.EAGAIN, "no_resources", sentence)
+
+    def leave(self) -> None:
+        """Go back where the daemon lives: the cgroup is killed, and its reaper is not."""
+        if self.cgroup:
+            write_file(f"{self.home}/cgroup.procs", "0")
+
+    def kill(self) -> None:
+        """Kill all that is in the cgroup at once."""
+        if self.cgroup:
+            write_file(f"{self.cgroup}/cgroup.kill", "1")
+
+    def usage(self) -> dict[str, float | int | None]:
+        """Tell what the whole tree has used, as far as the cgroup knows."""
+        if not self.cgroup:
+            return {}
+        spent = read_numbers(f"{self.cgroup}/cpu.stat")
+        return {
+            "userSeconds": spent.get("user_usec", 0) / 1e6,
+            "systemSeconds": spent.get("system_usec", 0) / 1e6,
+            "peakBytes": read_numbers(f"{self.cgroup}/memory.peak").get(""),
+            "oomKills": read_numbers(f"{self.cgroup}/memory.events").get("oom_kill", 0),
+            "refusedForks": read_numbers(f"{self.cgroup}/pids.events").get("max", 0),
+        }
+
+    def clear(self) -> None:
+        """Leave nothing behind."""
+        for _ in range(REMOVE_TRIES if self.cgroup else 0):
+            try:
+                os.rmdir(self.cgroup)
+            except FileNotFoundError:
+                break
+            except OSError:
+                time.sleep(0.005)  # what was killed leaves in its own time
+            else:
+                break
+        if self.record:
+            with contextlib.suppress(OSError):
+                os.unlink(self.record)
 
 
 # --- looking at descendants ---------------------------------------------------------------------
@@ -390,6 +491,7 @@ class Reaper:
         self.killing: Killing | None = None
         self.behind = False  # whether more has ended than was reaped
         self.buffer = b""
+        self.traces = Traces("", "", "")
 
     def run(self) -> None:
         """Serve one task from its specification to its last descendant."""
@@ -402,21 +504,30 @@ class Reaper:
         if not self.portable:
             libc_prctl(PR_SET_CHILD_SUBREAPER, 1)  # adopts orphans from below
         wakeup = watch_children()
+        spec = json.loads(body)
+        self.traces = Traces(*(spec.get(name, "") for name in ("record", "cgroup", "home")))
+        self.traces.note()  # before there is anything that could be left behind
         try:
-            self.leader = self.start(json.loads(body))
+            self.leader = self.start(spec)
         except Refused as refused:
+            self.traces.leave()
+            self.traces.clear()
             facts = {"errno": refused.errno, "code": refused.code, "message": refused.message}
             tell(self.control, "failed", **facts)
             return
+        self.traces.leave()
+        self.traces.note(self.leader)
         self.group = self.leader if self.portable else 0
-        del body
+        del body, spec
         for fd in self.streams:
             os.close(fd)  # or the daemon would never read the end of the output
         os.chdir("/")
         oom_score(LOW_OOM_SCORE)
         tell(self.control, "started", pid=self.leader, startTime=start_time(self.leader))
         self.serve(wakeup)
-        tell(self.control, "empty")
+        used = self.traces.usage()
+        self.traces.clear()
+        tell(self.control, "empty", **used)
 
     def receive(self, size: int) -> bytes:
         """Read exactly this much, or nothing if the daemon goes meanwhile."""
@@ -447,6 +558,7 @@ class Reaper:
         os.umask(spec["umask"])
         oom_score(self.oom)
         path = resolve(spec["argv"][0], spec["env"].get("PATH", os.defpath))
+        self.traces.enter()
         return spawn(path, spec, self.streams)
 
     def serve(self, wakeup: int) -> None:
@@ -457,6 +569,7 @@ class Reaper:
         while self.collect():
             timeout = None
             if self.killing:
+                self.traces.kill()
                 timeout = self.killing.advance()
                 self.strike_group(signal.SIGKILL)
             elif self.group and not self.leader:

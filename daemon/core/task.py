@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Protocol, Self, cast
 
 import structlog
+from msgspec import field
+from msgspec.structs import asdict, replace
 
 from daemon.core.child import Exit
 from daemon.core.errors import AgentcmdError, Unavailable
@@ -39,6 +42,19 @@ Reason = Literal[
 ]
 
 
+class KindSettings(Section):
+    """Tasks of one kind, as `session`; -1: as `[task]` says for all."""
+
+    queue_timeout: Annotated[float, described("Time in the queue", ge=-1)] = -1.0
+    run_timeout: Annotated[float, described("Time to run", ge=-1)] = -1.0
+    silence_timeout: Annotated[float, described("Time without any output", ge=-1)] = -1.0
+    stop_grace: Annotated[
+        float, described("Time between the polite signal and the kill", ge=-1)
+    ] = -1.0
+    memory_bytes: Annotated[int, described("Memory of one", ge=-1)] = -1
+    processes: Annotated[int, described("Processes of one", ge=-1)] = -1
+
+
 class TaskSettings(Section):
     """Supervised programs. Times in seconds, 0 means no limit."""
 
@@ -54,6 +70,24 @@ class TaskSettings(Section):
     pipe_bytes: Annotated[Bytes, described("Size of a child's pipes, where the kernel allows")] = (
         1 << 20
     )
+    memory_bytes: Annotated[
+        Bytes, described("Memory of one: of its tree where it has a cgroup, else of each process")
+    ] = 0
+    processes: Annotated[
+        int,
+        described("Processes of one where it has a cgroup, else of the user with all else", ge=0),
+    ] = 0
+    kinds: Annotated[dict[str, KindSettings], described("What is else for one kind")] = field(
+        default_factory=dict
+    )
+
+    def of(self, kind: str) -> Self:
+        """Give the limits of one kind."""
+        own = self.kinds.get(kind)
+        if own is None:
+            return self
+        said = {name: value for name, value in asdict(own).items() if value >= 0}
+        return replace(self, **said)
 
 
 class TaskOwner(Protocol):
@@ -101,7 +135,9 @@ class Task:
         self.started_at: float | None = None
         self.process: Process | None = None
         self._quiet = False
-        self._program = program
+        self._program = dataclasses.replace(
+            program, memory_bytes=limits.memory_bytes, processes=limits.processes
+        )
         self._owner = owner
         self._limits = limits
         self._stop_signal = stop_signal
@@ -207,6 +243,8 @@ class Task:
         self.exit = await self.process.finish(self._limits.drain_timeout)
         if self.reason == "exited":
             self.reason = _natural(self.exit)
+        if self.exit.refused_forks:
+            log.warning("task.limited", kind=self.kind, refused_forks=self.exit.refused_forks)
 
     async def _wait(self, process: Process, gate: Gate) -> Reason:
         """Wait for the end, whoever brings it about."""
@@ -250,6 +288,8 @@ class Task:
 def _natural(exit_: Exit) -> Reason:
     if exit_.lost:
         return "lost"
+    if exit_.oom_kills and (exit_.signal == signal.SIGKILL or exit_.code):
+        return "oom"
     return "signaled" if exit_.signal is not None else "exited"
 
 

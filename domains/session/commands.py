@@ -32,6 +32,8 @@ class SessionEnd(Answer):
     message: str | None = None
     exit_code: int | None = None
     signal: int | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
 
 
 class Session(Answer):

@@ -130,12 +130,17 @@ class TurnCompleted(Event):
 
 @event("session.completed", "session:{session_id}", "project:{project_id}")
 class SessionCompleted(Event):
-    """The program exited by itself, with this code; `result` is an agent's last word."""
+    """The program exited by itself, with this code; `result` is an agent's last word.
+
+    `cpu_seconds` and `max_rss_bytes` are those of its whole tree where tasks have cgroups.
+    """
 
     session_id: str
     project_id: str
     exit_code: int
     duration_ms: int
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
     usage: Usage | None = None
     cost_usd: float | None = None
     result: str | None = None
@@ -145,10 +150,10 @@ class SessionCompleted(Event):
 class SessionError(Event):
     """The session ended otherwise than it should.
 
-    `code` is one of signaled, incomplete, spawn_failed, lost, daemon_stopped, silent, timeout; or,
-    where an agent's last turn failed, one of api_error, authentication_failed, permission_denied,
-    rate_limited, overloaded, invalid_request, too_large, connection_failed, model_not_found,
-    budget, max_turns, resume_failed, agent_error.
+    `code` is one of signaled, incomplete, spawn_failed, lost, daemon_stopped, silent, timeout, oom;
+    or, where an agent's last turn failed, one of api_error, authentication_failed,
+    permission_denied, rate_limited, overloaded, invalid_request, too_large, connection_failed,
+    model_not_found, budget, max_turns, resume_failed, agent_error.
     """
 
     session_id: str
@@ -158,6 +163,8 @@ class SessionError(Event):
     duration_ms: int
     exit_code: int | None = None
     signal: int | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
 
 
 @event("session.cancelled", "session:{session_id}", "project:{project_id}")
@@ -169,3 +176,5 @@ class SessionCancelled(Event):
     duration_ms: int
     exit_code: int | None = None
     signal: int | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None

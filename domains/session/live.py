@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -85,6 +85,9 @@ class LiveSession:
         """Tell the end, exactly once, after the last output."""
         for text in self._texts.values():
             text.close()
+        if task.exit is not None and task.exit.refused_forks:
+            refused = task.exit.refused_forks
+            self.say("system", f"its limit of processes was reached {refused} times\n")
         end, result = self.the_end(end_of(task))
         end_session(self.session, end, bus=self.bus, save=self._save, result=result)
         self._gone(self.session.id)
@@ -134,18 +137,20 @@ def end_of(task: Task) -> SessionEnd:
     code = task.exit.code if task.exit else None
     number = task.exit.signal if task.exit else None
     reason = task.reason or "lost"
-    if reason == "exited" and code is not None:
-        return SessionEnd(type="completed", duration_ms=duration, exit_code=code)
-    if reason == "cancelled":
-        return SessionEnd(type="cancelled", duration_ms=duration, exit_code=code, signal=number)
-    return SessionEnd(
-        type="error",
+    end = SessionEnd(
+        type="completed",
         duration_ms=duration,
-        code=reason,
-        message=task.message or _sentence(reason, number),
         exit_code=code,
         signal=number,
+        cpu_seconds=task.exit.cpu_seconds if task.exit else None,
+        max_rss_bytes=task.exit.max_rss_bytes if task.exit else None,
     )
+    if reason == "exited" and code is not None:
+        return end
+    if reason == "cancelled":
+        return msgspec.structs.replace(end, type="cancelled")
+    message = task.message or _sentence(reason, number)
+    return msgspec.structs.replace(end, type="error", code=reason, message=message)
 
 
 def end_session(
@@ -177,31 +182,31 @@ def end_session(
             queued_messages=0,
         )
     )
-    ids = {"session_id": session.id, "project_id": session.project_id}
+    told: dict[str, Any] = {
+        "session_id": session.id,
+        "project_id": session.project_id,
+        "duration_ms": end.duration_ms,
+        "cpu_seconds": end.cpu_seconds,
+        "max_rss_bytes": end.max_rss_bytes,
+    }
     if end.type == "completed":
         bus.emit(
             SessionCompleted(
-                **ids,
+                **told,
                 exit_code=end.exit_code or 0,
-                duration_ms=end.duration_ms,
                 usage=session.usage,
                 cost_usd=session.cost_usd,
                 result=result,
             )
         )
     elif end.type == "cancelled":
-        bus.emit(
-            SessionCancelled(
-                **ids, duration_ms=end.duration_ms, exit_code=end.exit_code, signal=end.signal
-            )
-        )
+        bus.emit(SessionCancelled(**told, exit_code=end.exit_code, signal=end.signal))
     else:
         bus.emit(
             SessionError(
-                **ids,
+                **told,
                 code=end.code or "lost",
                 message=end.message or "",
-                duration_ms=end.duration_ms,
                 exit_code=end.exit_code,
                 signal=end.signal,
             )
@@ -212,6 +217,8 @@ def _sentence(reason: str, number: int | None) -> str:
     match reason:
         case "signaled":
             return f"it was killed by signal {number} ({_signal_name(number)})"
+        case "oom":
+            return "its memory limit was reached; raise [task] memory_bytes, or ask for less"
         case "timeout":
             return "it ran longer than its time limit"
         case "silent":

@@ -120,7 +120,7 @@ class Starter:
 
     def start(self, live: LiveSession, prepared: Prepared) -> None:
         """Hand it to the supervisor."""
-        limits = self._task_settings
+        limits = self._task_settings.of("session")
         if prepared.timeout is not None:
             limits = msgspec.structs.replace(limits, run_timeout=prepared.timeout)
         self._tasks.start(

@@ -8,8 +8,8 @@ from daemon.core.events import Answer, Command, command
 class TaskInfo(Answer):
     """One supervised task. Times in Unix seconds, `age` in seconds.
 
-    `cpu_seconds` and `rss_bytes` are those of the whole tree, and absent where the system does not
-    tell (/proc is Linux).
+    `cpu_seconds`, `rss_bytes` and `peak_bytes` are those of the tree as it is now, the last the sum
+    of what each process held at its most; absent where the system does not tell (/proc is Linux).
     """
 
     id: str
@@ -23,6 +23,7 @@ class TaskInfo(Answer):
     pid: int | None = None
     cpu_seconds: float | None = None
     rss_bytes: int | None = None
+    peak_bytes: int | None = None
 
 
 class OneTask(Answer):

@@ -8,9 +8,11 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import NotFound
+from daemon.core.spawner import stat_fields
 from daemon.core.task import Task, Tasks
 from domains.task.commands import (
     CancelTask,
@@ -22,7 +24,13 @@ from domains.task.commands import (
     TaskInfo,
 )
 
-Usage = tuple[float, int]
+
+class Usage(NamedTuple):
+    """What the processes of a tree have used: seconds of CPU, bytes now and at their most."""
+
+    cpu: float
+    rss: int
+    peak: int
 
 
 class TaskService:
@@ -79,7 +87,7 @@ async def open_service(*, tasks: Tasks) -> AsyncIterator[TaskService]:
 
 
 def _info(task: Task, usage: dict[int, Usage]) -> TaskInfo:
-    cpu, rss = usage.get(task.pid or 0, (None, None))
+    used = usage.get(task.pid or 0)
     return TaskInfo(
         id=task.id,
         kind=task.kind,
@@ -90,39 +98,51 @@ def _info(task: Task, usage: dict[int, Usage]) -> TaskInfo:
         age=round(time.time() - task.created_at, 3),
         started_at=task.started_at,
         pid=task.pid,
-        cpu_seconds=cpu,
-        rss_bytes=rss,
+        cpu_seconds=used.cpu if used else None,
+        rss_bytes=used.rss if used else None,
+        peak_bytes=used.peak if used else None,
     )
 
 
 def _usage(pids: Iterable[int | None]) -> dict[int, Usage]:
-    """Add up CPU seconds and resident bytes of each leader and its descendants (proc(5))."""
+    """Add up what each leader's reaper has below it: the leader and all it has left (proc(5))."""
     wanted = {pid for pid in pids if pid}
     if not wanted or not Path("/proc/self/stat").exists():
         return {}
+    parents: dict[int, int] = {}
     children: dict[int, list[int]] = {}
-    own: dict[int, Usage] = {}
+    own: dict[int, tuple[float, int]] = {}
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
+        if not entry.name.isdigit() or not (fields := stat_fields(entry.name)):
             continue
-        try:
-            # The name may hold spaces and brackets: the fields begin after the last bracket.
-            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        pid = int(entry.name)
-        children.setdefault(int(fields[1]), []).append(pid)
+        pid, parent = int(entry.name), int(fields[1])
+        parents[pid] = parent
+        children.setdefault(parent, []).append(pid)
         own[pid] = ((int(fields[11]) + int(fields[12])) / ticks, int(fields[21]) * page)
-    return {pid: _sum(pid, children, own) for pid in wanted if pid in own}
+    trees = {pid: _below(parents[pid], children) for pid in wanted if pid in parents}
+    return {
+        pid: Usage(
+            cpu=round(sum(own[each][0] for each in tree), 2),
+            rss=sum(own[each][1] for each in tree),
+            peak=sum(_peak(each) for each in tree),
+        )
+        for pid, tree in trees.items()
+    }
 
 
-def _sum(pid: int, children: dict[int, list[int]], own: dict[int, Usage]) -> Usage:
-    cpu, rss = 0.0, 0
-    pending = [pid]
-    while pending:
-        each = pending.pop()
-        cpu += own[each][0]
-        rss += own[each][1]
-        pending.extend(children.get(each, ()))
-    return round(cpu, 2), rss
+def _below(root: int, children: dict[int, list[int]]) -> list[int]:
+    found = list(children.get(root, ()))
+    for pid in found:  # grows while it is read
+        found.extend(children.get(pid, ()))
+    return found
+
+
+def _peak(pid: int) -> int:
+    """Read the most memory that a process has held, in bytes."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    _, _, rest = status.partition("VmHWM:")
+    return int(rest.split()[0]) * 1024 if rest else 0

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import json
 import os
 import resource
 import select
@@ -733,3 +734,29 @@ async def test_a_spawner_that_holds_too_many_descriptors_says_so():
                 child.close()
                 await child.empty
             assert (await run(launcher, program("echo", "again")))[0] == b"again\n"
+
+
+async def test_without_a_cgroup_memory_is_limited_for_each_process(launcher):
+    hungry = [sys.executable, "-c", "bytearray(200 << 20)"]
+    for limit, code in ((64 << 20, 1), (0, 0)):
+        program = Program(argv=hungry, cwd="/", env=os.environ, memory_bytes=limit)
+        child = await launcher.launch(program)
+        await asyncio.wait([child.empty])
+        assert child.end().code == code
+        child.close()
+
+
+async def test_a_record_is_there_while_a_task_is_and_names_what_was_started(tmp_path):
+    async with Launcher(records=tmp_path) as launcher:
+        child = await launcher.launch(Program(argv=["sleep", "100"], cwd="/", env=os.environ))
+        (path,) = tmp_path.iterdir()
+        async with asyncio.timeout(10):
+            while (record := json.loads(path.read_text()))["leader"] == 0:
+                await asyncio.sleep(0.01)
+        assert (record["leader"], record["leaderStart"]) == (child.pid, child.start_time)
+        child.kill()
+        await asyncio.wait([child.empty])
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(SpawnFailed):
+            await launcher.launch(Program(argv=["/no/such"], cwd="/", env={}))
+        assert list(tmp_path.iterdir()) == []

@@ -26,6 +26,9 @@ def test_a_specification_is_its_length_and_the_fields():
         "env": {"K": "v"},
         "umask": 0o022,
         "limits": {"nofile": 64},
+        "record": "",
+        "cgroup": "",
+        "home": "",
     }
 
 
