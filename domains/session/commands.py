@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, field
 
 from daemon.core.events import Answer, Command, command
@@ -36,6 +37,20 @@ class SessionEnd(Answer):
     max_rss_bytes: int | None = None
 
 
+class Restart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """When a command is started again: with a delay in seconds that doubles up to `max_delay`.
+
+    `when` always is also after a good end. More than `max_restarts` within `within` seconds, and it
+    is given up.
+    """
+
+    when: Literal["on_failure", "always"] = "on_failure"
+    delay: Annotated[float, Meta(ge=0.01, le=3600)] = 1.0
+    max_delay: Annotated[float, Meta(ge=0.01, le=86_400)] = 60.0
+    max_restarts: Annotated[int, Meta(ge=1, le=10_000)] = 5
+    within: Annotated[float, Meta(ge=0.1, le=86_400)] = 60.0
+
+
 class Session(Answer):
     """One session. Times in Unix seconds; `user` is the `sub` of its creator.
 
@@ -66,6 +81,7 @@ class Session(Answer):
     queued_messages: int = 0
     usage: Usage | None = None
     cost_usd: float | None = None
+    restarts: int = 0
 
 
 class OneSession(Answer):
@@ -137,7 +153,8 @@ class CreateSession(Command):
     Any other agent holds a conversation that `prompt` begins; with `keep_alive` it waits for more
     when its queue of messages is empty. `resume` is the agent's own id of an earlier conversation,
     which `fork` leaves as it is. `mcp_config` is JSON, or the path of a file with it, which keeps
-    it out of the process list.
+    it out of the process list. `restart` is for a command that is to run on; it holds while the
+    daemon runs, and until somebody cancels.
     """
 
     agent: str
@@ -158,6 +175,7 @@ class CreateSession(Command):
     budget_usd: Annotated[float, Meta(gt=0)] | None = None
     resume: Annotated[str, Meta(max_length=200)] | None = None
     fork: bool = False
+    restart: Restart | None = None
 
 
 @command("session.import", action="write", answer=ImportedSessions)

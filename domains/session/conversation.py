@@ -84,7 +84,7 @@ class Conversation(LiveSession):
         archive: Archive,
         bus: EventBus,
         save: Callable[[Session], None],
-        gone: Callable[[str], None],
+        gone: Callable[[Session, SessionEnd], None],
     ) -> None:
         """Begin queued, with the messages that are known already."""
         super().__init__(session, bus=bus, save=save, gone=gone)

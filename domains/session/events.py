@@ -167,6 +167,19 @@ class SessionError(Event):
     max_rss_bytes: int | None = None
 
 
+@event("session.restarting", "session:{session_id}", "project:{project_id}")
+class SessionRestarting(Event):
+    """A command has ended and is started again, after a delay; the last end has none behind it.
+
+    `restarts` counts those of the session so far, this one included.
+    """
+
+    session_id: str
+    project_id: str
+    delay_ms: int
+    restarts: int
+
+
 @event("session.cancelled", "session:{session_id}", "project:{project_id}")
 class SessionCancelled(Event):
     """Somebody cancelled or killed it; nothing of it runs any more."""

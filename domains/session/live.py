@@ -39,7 +39,7 @@ class LiveSession:
         *,
         bus: EventBus,
         save: Callable[[Session], None],
-        gone: Callable[[str], None],
+        gone: Callable[[Session, SessionEnd], None],
     ) -> None:
         """Begin queued; `save` writes the record, `gone` learns that it has ended."""
         self.session = session
@@ -90,7 +90,7 @@ class LiveSession:
             self.say("system", f"its limit of processes was reached {refused} times\n")
         end, result = self.the_end(end_of(task))
         end_session(self.session, end, bus=self.bus, save=self._save, result=result)
-        self._gone(self.session.id)
+        self._gone(self.session, end)
 
     # What depends on the kind
 

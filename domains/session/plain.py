@@ -9,7 +9,7 @@ from daemon.core.bus import EventBus
 from daemon.core.errors import BadRequest, Conflict, Unavailable
 from daemon.core.task import Task
 from domains.session.agents.adapter import Invocation
-from domains.session.commands import MessageAccepted, Session
+from domains.session.commands import MessageAccepted, Session, SessionEnd
 from domains.session.live import LiveSession
 from domains.session.messages import Image
 
@@ -27,7 +27,7 @@ class PlainSession(LiveSession):
         *,
         bus: EventBus,
         save: Callable[[Session], None],
-        gone: Callable[[str], None],
+        gone: Callable[[Session, SessionEnd], None],
     ) -> None:
         """Begin queued, with the input that the invocation has."""
         super().__init__(session, bus=bus, save=save, gone=gone)

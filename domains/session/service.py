@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import msgspec
 import structlog
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
 from daemon.core.journal import Journal
+from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
 from domains.session.agents import ADAPTERS
 from domains.session.agents.adapter import Adapter, Decision
@@ -48,10 +48,11 @@ from domains.session.commands import (
     TranscriptPage,
 )
 from domains.session.conversation import Conversation, SessionSettings, Words
-from domains.session.events import SessionCreated, SessionUpdated
+from domains.session.events import SessionCreated
 from domains.session.imports import Importer, Place
 from domains.session.live import LiveSession, end_session
 from domains.session.records import SessionRecords, new_id
+from domains.session.revival import Revivals
 from domains.session.starter import AgentSettings, Starter, check_images
 
 log = structlog.get_logger(__name__)
@@ -82,6 +83,7 @@ class SessionService:
         bus: EventBus,
         journal: Journal,
         tasks: Tasks,
+        supervisor: Supervisor,
         project: Projects,
         task_settings: TaskSettings,
         session_settings: SessionSettings,
@@ -109,9 +111,17 @@ class SessionService:
             agents=agents,
             archive=self._archive,
             save=self._records.save,
-            gone=self._forget,
+            gone=self._ended,
         )
         self._live: dict[str, LiveSession] = {}
+        self._revivals = Revivals(
+            bus=bus,
+            records=self._records,
+            starter=self._starter,
+            tasks=tasks,
+            supervisor=supervisor,
+            live=self._live,
+        )
 
     async def recover(self) -> None:
         """End what a daemon that died left behind; its reapers have ended the programs."""
@@ -140,6 +150,8 @@ class SessionService:
                 f"agent {adapter.name} needs a prompt, or keepAlive to wait for "
                 "session.send_message"
             )
+        if command.restart is not None and adapter.abilities.conversation:
+            raise BadRequest(f"agent {adapter.name} is resumed; restart is for agent command")
         project_id, cwd = await self._place(command.project_id, command.cwd, caller)
         self._tasks.require_open()  # the folder has taken its time
         session = Session(
@@ -169,6 +181,7 @@ class SessionService:
         self._bus.emit(
             SessionCreated(session_id=session.id, project_id=project_id, session=session)
         )
+        self._revivals.watch(session.id, command.restart)
         self._starter.start(live, prepared)
         await self._journal.flushed()
         return OneSession(session_id=session.id, session=session)
@@ -200,38 +213,6 @@ class SessionService:
         wanted = Place(project_id=project_id, cwd=cwd, user=caller.sub)
         sessions, known = await self._importer.take_all(adapter, wanted, env)
         return ImportedSessions(sessions=sessions, known=known)
-
-    async def _revive(self, session: Session) -> LiveSession:
-        """Begin a new process of a conversation whose last one has ended; two at once get one."""
-        adapter = ADAPTERS[session.agent]
-        if not adapter.abilities.resume:
-            raise Conflict(f"the session {session.id} has ended; create a new one")
-        if session.agent_session_id is None:
-            raise Conflict(
-                f"the session {session.id} ended before its agent began a conversation; create a "
-                "new one"
-            )
-        request = await self._records.request(session.id)
-        if request is None:
-            raise Conflict(
-                f"what the session {session.id} began with is not kept; create a new one"
-            )
-        self._tasks.require_open()
-        if session.id in self._live:  # somebody else was faster
-            return self._live[session.id]
-        request = msgspec.structs.replace(request, resume=session.agent_session_id, fork=False)
-        prepared = self._starter.prepare(adapter, request, session.cwd)
-        session = msgspec.structs.replace(
-            session, state="queued", end=None, ended_at=None, started_at=None
-        )
-        live = self._starter.live(session, prepared, ())
-        self._live[session.id] = live
-        self._records.save(session)
-        self._bus.emit(
-            SessionUpdated(session_id=session.id, project_id=session.project_id, state="queued")
-        )
-        self._starter.start(live, prepared)
-        return live
 
     @handles(ListSessions)
     async def list(self, command: ListSessions, caller: Caller) -> ManySessions:
@@ -275,7 +256,7 @@ class SessionService:
         check_images(images)
         live = await self._lasting(command.session_id)
         if live is None:
-            live = await self._revive(await self._session(command.session_id))
+            live = await self._revivals.resume(await self._session(command.session_id))
         return live.accept(command.content, images)
 
     @handles(InterruptSession)
@@ -290,7 +271,7 @@ class SessionService:
         """Take up the conversation of a session that has ended."""
         live = await self._lasting(command.session_id)
         if live is None:
-            live = await self._revive(await self._session(command.session_id))
+            live = await self._revivals.resume(await self._session(command.session_id))
             await self._journal.flushed()
         return SessionState(session_id=live.session.id, state=live.session.state)
 
@@ -331,6 +312,7 @@ class SessionService:
         return await self._stop(command.session_id, hard=True)
 
     async def _stop(self, session_id: str, *, hard: bool) -> SessionState:
+        self._revivals.call_off(session_id)
         task = self._tasks.get(session_id)
         if task is not None and session_id in self._live:
             task.stop(hard=hard)
@@ -350,8 +332,9 @@ class SessionService:
             )
         return self._live.get(session_id)
 
-    def _forget(self, session_id: str) -> None:
-        self._live.pop(session_id, None)
+    def _ended(self, session: Session, end: SessionEnd) -> None:
+        self._live.pop(session.id, None)
+        self._revivals.ended(session, end)
 
     async def _session(self, session_id: str) -> Session:
         live = self._live.get(session_id)
@@ -374,6 +357,7 @@ async def open_service(
     bus: EventBus,
     journal: Journal,
     tasks: Tasks,
+    supervisor: Supervisor,
     project: Projects,
     task_settings: TaskSettings,
     session_settings: SessionSettings,
@@ -384,6 +368,7 @@ async def open_service(
         bus=bus,
         journal=journal,
         tasks=tasks,
+        supervisor=supervisor,
         project=project,
         task_settings=task_settings,
         session_settings=session_settings,

@@ -16,7 +16,7 @@ from daemon.core.supervisor import Slots
 from daemon.core.task import Task, Tasks, TaskSettings
 from domains.session.agents.adapter import Adapter, Invocation
 from domains.session.archive import Archive
-from domains.session.commands import CreateSession, Session
+from domains.session.commands import CreateSession, Session, SessionEnd
 from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.environment import child_environment
 from domains.session.live import LiveSession
@@ -56,7 +56,7 @@ class Starter:
         agents: Mapping[str, AgentSettings],
         archive: Archive,
         save: Callable[[Session], None],
-        gone: Callable[[str], None],
+        gone: Callable[[Session, SessionEnd], None],
     ) -> None:
         """Start them with these settings; each live session gets `save` and `gone`."""
         self._bus = bus
