@@ -24,6 +24,7 @@ from daemon.core.cgroup import Cgroups
 from daemon.core.commands import Dispatcher
 from daemon.core.errors import BadRequest, Unavailable
 from daemon.core.fanout import Fanout
+from daemon.core.guard import Guard, raise_descriptor_limit
 from daemon.core.health import Health
 from daemon.core.journal import Journal
 from daemon.core.launcher import Launcher
@@ -129,6 +130,7 @@ class Daemon:
         records = self.state_dir / orphans.FOLDER
         records.mkdir(mode=0o700, exist_ok=True)
         cgroups = Cgroups.delegated()
+        self._guard = Guard(settings.guard, self.state_dir)
         # The launcher comes first: the spawner's boot goes on beside ours.
         self._launcher = await enter(
             Launcher(
@@ -136,6 +138,7 @@ class Daemon:
                 start_timeout=settings.task.start_timeout or float("inf"),
                 records=records,
                 cgroups=cgroups,
+                descriptors=raise_descriptor_limit(),
             )
         )
         await asyncio.to_thread(_sweep, records, cgroups)
@@ -152,12 +155,14 @@ class Daemon:
                 self._launcher,
                 self._journal.gate,
                 limit=settings.task.max_running,
+                guard=self._guard.require,
             )
         )
         self._fanout = Fanout(self._journal, self._supervisor)
         self._bus = EventBus(registry, self._journal, self._supervisor, debug=self._debug)
         self._dispatcher = Dispatcher(registry, ready=self._require_ready)
         await self._open_services()
+        self._supervisor.start(self._guard.run(), name="guard")
         retention = Retention(self._journal, settings.journal)
         self._supervisor.start(retention.run(), name="retention")
         await self._listen(registry)
@@ -183,6 +188,7 @@ class Daemon:
             "task_settings": self.settings.task,
             "session_settings": self.settings.session,
             "agents": self.settings.agents,
+            "guard": self._guard,
             "request_stop": self.stop_requested.set,
             "health": self.health,
         }
@@ -284,7 +290,8 @@ class Daemon:
     def health(self) -> Health:
         """Say how the daemon is."""
         stalled = self._journal.stalled
-        status = "degraded" if stalled and self._status == "ok" else self._status
+        short = self._guard.reason
+        status = "degraded" if (stalled or short) and self._status == "ok" else self._status
         return Health(
             status=status,
             version=__version__,
@@ -295,6 +302,7 @@ class Daemon:
             queued=self._tasks.slots.queued,
             connections=self._doors.connections,
             journal=stalled or "ok",
+            guard=short or "ok",
         )
 
     def _samples(self) -> Iterator[Sample]:

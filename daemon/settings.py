@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 
 from daemon.core.errors import BadRequest
+from daemon.core.guard import GuardSettings
 from daemon.core.journal import JournalSettings
 from daemon.core.section import Bytes, Seconds, Section, described
 from daemon.core.task import TaskSettings
@@ -100,6 +101,7 @@ class Settings(Section):
     web: WebSettings = WebSettings()
     journal: JournalSettings = JournalSettings()
     task: TaskSettings = TaskSettings()
+    guard: GuardSettings = GuardSettings()
     session: SessionSection = SessionSection()
     log: LogSection = LogSection()
     agents: dict[str, AgentSection] = msgspec.field(default_factory=dict)

@@ -8,8 +8,8 @@ from daemon.core.events import Answer
 class Health(Answer):
     """The daemon's state. `uptime` in seconds, `started_at` in Unix seconds.
 
-    `status` is ok, starting, draining, or degraded while the journal cannot be written; `journal`
-    is then the reason, else ok.
+    `status` is ok, starting, draining, or degraded: while the journal cannot be written, then
+    `journal` is the reason, else ok; or while nothing new may be started, then `guard` is.
     """
 
     status: str
@@ -21,3 +21,4 @@ class Health(Answer):
     queued: int
     connections: int
     journal: str
+    guard: str

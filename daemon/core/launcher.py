@@ -11,6 +11,7 @@ import errno
 import fcntl
 import itertools
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -41,7 +42,7 @@ CLOSE_TIMEOUT = 2.0  # seconds for what is left to end, when the launcher closes
 class _Spawner:
     """A running spawner process and our end of its lifeline."""
 
-    def __init__(self, *, portable: bool) -> None:
+    def __init__(self, *, portable: bool, descriptors: tuple[int, int] | None) -> None:
         """Start it; that takes a millisecond, and its own boot goes on beside ours."""
         self.lock = asyncio.Lock()
         self.writable: asyncio.Future[None] | None = None
@@ -63,6 +64,9 @@ class _Spawner:
             raise
         finally:
             theirs.close()
+        if descriptors is not None and hasattr(resource, "prlimit"):
+            with contextlib.suppress(OSError, ValueError):
+                resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, descriptors)
         asyncio.get_running_loop().add_reader(self.link.fileno(), self._hear)
         log.debug("spawner.started", pid=self.process.pid)
 
@@ -131,8 +135,9 @@ class Launcher:
 
     `pipe_bytes` is the capacity asked for a stdout, as long as PIPES_BYTES last. `start_timeout` is
     in seconds, for one launch once its turn has come. `records` is the folder in which reapers note
-    what they have started, `cgroups` where each gets a cgroup for it. `portable` does without what
-    only Linux has, as on macOS.
+    what they have started, `cgroups` where each gets a cgroup for it. `descriptors` are the limits
+    (soft, hard) that programs get, None for the daemon's own. `portable` does without what only
+    Linux has, as on macOS.
     """
 
     def __init__(
@@ -142,9 +147,11 @@ class Launcher:
         start_timeout: float = 10.0,
         records: Path | None = None,
         cgroups: Cgroups | None = None,
+        descriptors: tuple[int, int] | None = None,
         portable: bool = False,
     ) -> None:
         """Start nothing yet."""
+        self._descriptors = descriptors
         self._records = records
         self._cgroups = cgroups
         self._numbers = itertools.count(1)
@@ -297,7 +304,7 @@ class Launcher:
                 self._dead.append(self._spawner)
                 self._spawner = None
             self._dead = [dead for dead in self._dead if dead.process.poll() is None]
-            self._spawner = _Spawner(portable=self._portable)
+            self._spawner = _Spawner(portable=self._portable, descriptors=self._descriptors)
         return self._spawner
 
 

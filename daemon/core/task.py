@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, Protocol, Self, cast
 
 import structlog
@@ -297,9 +297,16 @@ class Tasks:
     """Every supervised task of the daemon: started here, found here, stopped here."""
 
     def __init__(
-        self, supervisor: Supervisor, launcher: Launcher, gate: Gate, *, limit: int
+        self,
+        supervisor: Supervisor,
+        launcher: Launcher,
+        gate: Gate,
+        *,
+        limit: int,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """Let at most `limit` programs run at once."""
+        """Let at most `limit` programs run at once; `guard` refuses new ones by Unavailable."""
+        self._guard = guard
         self.slots = Slots(limit)
         self._supervisor = supervisor
         self._launcher = launcher
@@ -330,9 +337,13 @@ class Tasks:
         self._stopping = True
 
     def require_open(self) -> None:
-        """Refuse, with Unavailable, what would come too late to be stopped with the others."""
+        """Refuse, with Unavailable, what would come too late to be stopped with the others.
+
+        Likewise while the machine has too little left for anything new.
+        """
         if self._stopping:
             raise Unavailable("the daemon stops; try again when it is back")
+        self._guard()
 
     def start(self, task: Task) -> Task:
         """Supervise a task from now to its end."""

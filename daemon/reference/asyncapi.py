@@ -127,8 +127,12 @@ def _server() -> dict[str, Any]:
 
 
 def _key(template: ChannelTemplate) -> str:
-    """Name a kind of channel: `session:{session_id}` is `session`."""
-    return template.prefix.rstrip(":").replace(":", ".")
+    """Name a kind of channel: `session:{session_id}` is `session`.
+
+    One that is single bears its own name with `.log`, which tells `global` from the connection.
+    """
+    name = template.prefix.rstrip(":").replace(":", ".")
+    return name if template.field else f"{name}.log"
 
 
 def _channels(registry: Registry) -> dict[str, Any]:
@@ -156,6 +160,13 @@ def _channels(registry: Registry) -> dict[str, Any]:
 def _channel(
     key: str, template: ChannelTemplate, names: list[str], registry: Registry
 ) -> dict[str, Any]:
+    if not template.field:
+        return {
+            "address": template.prefix,
+            "title": f"The channel {template.prefix}",
+            "description": f"A log of the daemon's own: subscribe to `{template.prefix}`.",
+            "messages": _refs(names),
+        }
     event = registry.events[names[0]]
     field = wire_name(event, template.field)
     return {
@@ -228,7 +239,8 @@ def _event(event: type[Event], schemas: Schemas) -> dict[str, Any]:
     example: dict[str, Any] = {"channel": GLOBAL, "type": name, "data": EVENTS.get(name)}
     if told:
         fields |= {"offset": {"type": "integer", "minimum": 1}, "ts": {"type": "number"}}
-        known = EVENTS.get(name, {}).get(wire_name(event, told[0].field), "")
+        field = told[0].field and wire_name(event, told[0].field)
+        known = EVENTS.get(name, {}).get(field, "")
         example |= {"channel": f"{told[0].prefix}{known}", "offset": 7, "ts": TS}
         required = list(fields)
     else:

@@ -50,8 +50,17 @@ def _sections(settings: type[Section]) -> Iterator[tuple[str, type[Section]]]:
     for name, hint in get_type_hints(settings).items():
         if isinstance(hint, type) and issubclass(hint, Section):
             yield name, hint
+            for below, inner in get_type_hints(hint).items():
+                if of_sections(inner):
+                    yield f"{name}.{below}.NAME", get_args(inner)[1]
         else:
             yield AGENT, get_args(hint)[1]
+
+
+def of_sections(hint: Any) -> bool:
+    """Tell whether a setting is a table of tables, which have entries of their own."""
+    inner = get_args(hint)[1:2]
+    return bool(inner) and isinstance(inner[0], type) and issubclass(inner[0], Section)
 
 
 def _keys(table: str, kind: type[Section]) -> Iterator[Key]:
@@ -59,6 +68,8 @@ def _keys(table: str, kind: type[Section]) -> Iterator[Key]:
     for name, hint in get_type_hints(kind, include_extras=True).items():
         metas = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
         bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if of_sections(bare):
+            continue
         yield Key(
             name=name,
             type=_type(bare),

@@ -177,7 +177,15 @@ EVENTS: dict[str, Data] = {
         "durationMs": 310,
         "signal": 11,
     },
-    "session.cancelled": {**IN_PROJECT, "durationMs": 4210, "signal": 15},
+    "session.restarting": {**IN_PROJECT, "delayMs": 1730, "restarts": 2},
+    "session.cancelled": {
+        **IN_PROJECT,
+        "durationMs": 4210,
+        "signal": 15,
+        "cpuSeconds": 0.4,
+        "maxRssBytes": 18_874_368,
+    },
+    "system.guarded": {"reason": "the disk of the state dir has 12 MiB left"},
 }
 """The data of every event."""
 
@@ -229,6 +237,7 @@ COMMANDS: dict[str, Example] = {
             "queued": 0,
             "connections": 2,
             "journal": "ok",
+            "guard": "ok",
         },
     ),
     "system.stop": Example({}, {"tasks": 1}),

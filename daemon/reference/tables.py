@@ -15,18 +15,17 @@ HEAD = """\
 # Written by `python -m daemon.reference`; CI checks that it equals the code.
 """
 
-AGENT_EXAMPLE = """
-# One table for each agent, by name.
-# [agents.claude]
-"""
+EXAMPLES = {AGENT: "agents.claude", "task.kinds.NAME": "task.kinds.session"}
+"""What stands for tables of which there is one for each name."""
 
 
 def default_toml() -> str:
     """Write every setting with its sentence and its default, commented out."""
     lines = [HEAD]
     for table in configuration():
-        named = f"\n# {table.sentence}\n[{table.name}]\n"
-        lines.append(AGENT_EXAMPLE if table.name == AGENT else named)
+        example = EXAMPLES.get(table.name)
+        head = f"# [{example}]" if example else f"[{table.name}]"
+        lines.append(f"\n# {table.sentence}\n{head}\n")
         lines += _toml_lines(table.keys)
     return "".join(lines)
 

@@ -38,9 +38,9 @@ class SessionEnd(Answer):
 
 
 class Restart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """When a command is started again: with a delay in seconds that doubles up to `max_delay`.
+    """When a command is started again.
 
-    `when` always is also after a good end. More than `max_restarts` within `within` seconds, and it
+    `delay` is in seconds and doubles up to `max_delay`. `when` always is also after a good end. More than `max_restarts` within `within` seconds, and it
     is given up.
     """
 

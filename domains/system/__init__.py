@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from domains.system import commands
+from domains.system import commands, events
 from domains.system.service import open_service
 
-__all__ = ["DURABLE", "SCHEMA", "commands", "open_service"]
+__all__ = ["DURABLE", "SCHEMA", "commands", "events", "open_service"]
 
 DURABLE = False
 SCHEMA: tuple[str, ...] = ()

@@ -7,10 +7,13 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
+from daemon.core.guard import Guard
 from daemon.core.health import Health
 from daemon.core.task import Tasks
 from domains.system.commands import GetStatus, StopDaemon, Stopping
+from domains.system.events import Guarded
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +44,17 @@ class SystemService:
 
 @asynccontextmanager
 async def open_service(
-    *, tasks: Tasks, request_stop: Callable[[], None], health: Callable[[], Health]
+    *,
+    bus: EventBus,
+    tasks: Tasks,
+    guard: Guard,
+    request_stop: Callable[[], None],
+    health: Callable[[], Health],
 ) -> AsyncIterator[SystemService]:
-    """Open the system service."""
+    """Open the system service, and tell what the guard sees."""
+
+    def tell(reason: str | None) -> None:
+        bus.emit(Guarded(reason=reason))
+
+    guard.on_change = tell
     yield SystemService(tasks=tasks, request_stop=request_stop, health=health)

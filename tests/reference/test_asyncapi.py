@@ -57,7 +57,8 @@ def test_every_event_command_answer_and_request_is_a_message(document):
 def test_an_event_is_in_the_channels_that_it_is_told_on(document):
     for name, event in build_registry().events.items():
         on = {key for key, of in document["channels"].items() if name in of["messages"]}
-        prefixes = {channel.prefix.rstrip(":") for channel in event.__event__.channels}
+        told = event.__event__.channels
+        prefixes = {c.prefix.rstrip(":") if c.field else f"{c.prefix}.log" for c in told}
         assert on == (prefixes or {"global"}), name
     assert document["channels"]["session"]["address"] == "session:{sessionId}"
     assert document["channels"]["session"]["parameters"].keys() == {"sessionId"}

@@ -1,0 +1,113 @@
+"""What the machine must have left before anything new is started: disk, and descriptors.
+
+Running short of either hurts everything that runs already. So new tasks are refused in time, with
+a sentence, and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+
+from daemon.core.errors import Unavailable
+from daemon.core.section import Bytes, Seconds, Section, described
+
+log = structlog.get_logger(__name__)
+
+
+class GuardSettings(Section):
+    """What must be left before anything new is started."""
+
+    free_bytes: Annotated[Bytes, described("Free disk at the state dir; 0: not looked at")] = (
+        64 << 20
+    )
+    free_descriptors: Annotated[
+        int, described("Descriptors that stay free for clients and the journal", ge=0)
+    ] = 64
+    interval: Annotated[Seconds, described("Seconds between two looks")] = 1.0
+
+
+class Guard:
+    """Looks, again and again, and says why nothing new may be started."""
+
+    def __init__(self, settings: GuardSettings, folder: Path) -> None:
+        """Look at the disk of a folder, and at our own descriptors."""
+        self.reason: str | None = None
+        self.on_change: Callable[[str | None], None] = lambda _: None
+        self._settings = settings
+        self._folder = folder
+
+    def require(self) -> None:
+        """Raise Unavailable while something is short."""
+        if self.reason is not None:
+            raise Unavailable(f"{self.reason}; try again later")
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self._note(await asyncio.to_thread(self.look))
+            await asyncio.sleep(max(0.05, self._settings.interval))
+
+    def look(self) -> str | None:
+        """Say what is short now, None when nothing is; a disk may take its time to tell."""
+        least = self._settings.free_bytes
+        if least and (free := _free_bytes(self._folder)) is not None and free < least:
+            return (
+                f"the disk of the state dir has {free >> 20} MiB left, less than [guard] "
+                f"free_bytes ({least >> 20} MiB)"
+            )
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = _descriptors()
+        if used is not None and limit - used < self._settings.free_descriptors:
+            return (
+                f"{used} of {limit} descriptors are in use, which leaves less than [guard] "
+                f"free_descriptors ({self._settings.free_descriptors})"
+            )
+        return None
+
+    def _note(self, reason: str | None) -> None:
+        was, self.reason = self.reason, reason
+        if (was is None) == (reason is None):
+            return  # figures move all the time
+        if reason is None:
+            log.info("guard.recovered")
+        else:
+            log.warning("guard.short", reason=reason)
+        self.on_change(reason)
+
+
+def raise_descriptor_limit() -> tuple[int, int]:
+    """Take as many descriptors as are allowed; gives the limits that there were, for children.
+
+    Programs that use select(2) break with more than 1,024, so theirs stay as they are.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):  # a system whose hard limit is no number that it takes
+        log.debug("descriptors.unchanged", soft=soft, hard=hard)
+    return soft, hard
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        stat = os.statvfs(folder)
+    except OSError:
+        return None
+    return stat.f_bavail * stat.f_frsize
+
+
+def _descriptors() -> int | None:
+    """Count our open descriptors; None where the system does not tell."""
+    for listing in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return len(os.listdir(listing))  # noqa: PTH208  # names alone
+        except OSError:
+            continue
+    return None
