@@ -1,4 +1,4 @@
-"""The daemon's own log: for people on a terminal, JSON lines otherwise, and always in a file.
+"""The daemon's own log: for people, for systemd's journal or as JSON lines, and always in a file.
 
 Records pass through a bounded queue to a thread, so that a slow disk holds up a log line and never
 the loop. Output of tasks is not here: it is in the journal of their channels.
@@ -19,6 +19,8 @@ from typing import Any
 
 import msgspec
 import structlog
+
+from daemon.journald import JournalHandler, is_journal
 
 BACKLOG = 10_000
 """Records that may wait for the disk; what comes then is dropped, and counted at the end."""
@@ -89,7 +91,8 @@ def logging_to(
     json_lines = _formatter(shared, structlog.processors.JSONRenderer(serializer=_json))
     handlers: list[logging.Handler] = []
     if not quiet:
-        console = logging.StreamHandler(sys.stderr)
+        journal = is_journal(sys.stderr)
+        console = JournalHandler() if journal else logging.StreamHandler(sys.stderr)
         on_terminal = sys.stderr.isatty()
         console.setFormatter(_formatter(shared, _for_people()) if on_terminal else json_lines)
         handlers.append(console)
