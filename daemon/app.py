@@ -34,6 +34,7 @@ from daemon.core.spawner import start_time
 from daemon.core.store import Store
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks
+from daemon.reload import Reloaded, reload, takers_of, with_taken
 from daemon.sdnotify import ServiceManager, extension
 from daemon.settings import Settings
 from daemon.web import messages, metrics
@@ -117,6 +118,20 @@ class Daemon:
     def hurry(self) -> None:
         """Shorten a drain under way: what still runs is killed now."""
         self._hurried.set()
+
+    def reload(self, new: Settings) -> Reloaded:
+        """Take what can be taken of new settings; the rest is named, and waits for a restart."""
+        takers = takers_of(
+            doorkeeper=self._doorkeeper,
+            tasks=self._tasks,
+            bus=self._bus,
+            guard=self._guard,
+            settings=self.settings,
+        )
+        told = reload(self.settings, new, takers)
+        self.settings = with_taken(self.settings, new, told.taken)
+        log.info("daemon.reloaded", taken=told.taken, needs_restart=told.left)
+        return told
 
     # Opening
 
@@ -203,14 +218,15 @@ class Daemon:
     async def _listen(self, registry: Registry) -> None:
         settings = self.settings
         server = settings.server
+        self._doorkeeper = Doorkeeper(
+            bound=(server.host, *listening.hosts_of(self._manager.sockets)),
+            hosts=server.hosts,
+            origins=server.origins,
+        )
         self._doors = Doors(
             web_settings=settings.web,
             auth_settings=settings.auth,
-            doorkeeper=Doorkeeper(
-                bound=server.host,
-                hosts=(*server.hosts, *listening.hosts_of(self._manager.sockets)),
-                origins=server.origins,
-            ),
+            doorkeeper=self._doorkeeper,
             tokens=self.tokens,
             registry=registry,
             dispatcher=self._dispatcher,

@@ -69,7 +69,7 @@ def _machine() -> Iterator[Check]:
     else:
         yield Check("note", "git is missing", "install it to have project roots found")
     if os.path.isdir("/run/systemd/system"):  # noqa: PTH112  # sd_booted(3)
-        yield Check("ok", "systemd runs here", "see systemd/ for the user unit")
+        yield Check("ok", "systemd runs here", "'agentcmd service install' has it keep the daemon")
     else:
         yield Check("note", "systemd does not run here", "start 'agentcmd serve' yourself")
 

@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from daemon import __version__
-from daemon.cli import channels, doctor, logs, projects, run, serve, sessions, tasks, tokens
+from daemon.cli import (
+    channels,
+    doctor,
+    logs,
+    projects,
+    run,
+    serve,
+    service,
+    sessions,
+    tasks,
+    tokens,
+)
 from daemon.client import NoDaemon
 from daemon.core.errors import AgentcmdError, BadRequest, InvalidChannel
 
@@ -28,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"agentcmd: {message}; see '{self.prog} --help'\n")
 
 
-GROUPS = (run, serve, sessions, tokens, tasks, channels, logs, projects, doctor)
+GROUPS = (run, serve, sessions, tokens, tasks, channels, logs, projects, service, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -60,7 +60,7 @@ class EventBus:
         self._registry = registry
         self._journal = journal
         self._supervisor = supervisor
-        self._debug = debug
+        self.debug = debug
         self._listeners: dict[str, dict[Listener, None]] = {}
         self._resolved: dict[str, tuple[Listener, ...]] = {}
 
@@ -90,11 +90,11 @@ class EventBus:
             event = self._registry.event(event, data or {})
         info = event.__event__
         encoded = frames.encode(event)
-        if self._debug:
+        if self.debug:
             msgspec.json.decode(encoded, type=type(event))
         for template in info.channels:
             where = self._journal.append(template.of(event), info.name, encoded)
-            if self._debug:
+            if self.debug:
                 log.debug(
                     "event",
                     event_name=info.name,

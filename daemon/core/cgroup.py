@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 DELEGATED = ("user.delegate", "trusted.delegate")
 """Where systemd notes a delegation (systemd.resource-control(5))."""
 
+UNIT = "agentcmd.service"
+"""Our unit, which has `Delegate=yes`; a user manager of 252 does not note that on the folder."""
+
 HOME = "daemon"
 """Where the daemon itself lives: a cgroup with children may have no processes of its own."""
 
@@ -119,15 +122,20 @@ def _own_cgroup() -> Path | None:
     except OSError:
         return None
     own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
-    mounted = next((line.split()[1] for line in mounts if line.split()[2:3] == ["cgroup2"]), None)
-    if own is None or mounted is None:
+    mounted = [line.split()[1] for line in mounts if line.split()[2:3] == ["cgroup2"]]
+    if own is None or not mounted:
         return None
-    return Path(mounted) / own
+    return Path(mounted[-1]) / own  # the last one hides those before
 
 
 def _is_delegated(root: Path) -> bool:
+    """Tell whether the folder says so, or is our own unit's, where a manager cannot say it."""
+    if not os.access(root / "cgroup.procs", os.W_OK):
+        return False
+    if root.name == UNIT and os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid()):
+        return True
     for name in DELEGATED:
         with contextlib.suppress(OSError):
-            if os.getxattr(root, name) == b"1" and os.access(root / "cgroup.procs", os.W_OK):
+            if os.getxattr(root, name) == b"1":
                 return True
     return False

@@ -40,7 +40,7 @@ class Guard:
         """Look at the disk of a folder, and at our own descriptors."""
         self.reason: str | None = None
         self.on_change: Callable[[str | None], None] = lambda _: None
-        self._settings = settings
+        self.settings = settings
         self._folder = folder
 
     def require(self) -> None:
@@ -52,11 +52,11 @@ class Guard:
         """Look until cancelled."""
         while True:
             self._note(await asyncio.to_thread(self.look))
-            await asyncio.sleep(max(0.05, self._settings.interval))
+            await asyncio.sleep(max(0.05, self.settings.interval))
 
     def look(self) -> str | None:
         """Say what is short now, None when nothing is; a disk may take its time to tell."""
-        least = self._settings.free_bytes
+        least = self.settings.free_bytes
         if least and (free := _free_bytes(self._folder)) is not None and free < least:
             return (
                 f"the disk of the state dir has {free >> 20} MiB left, less than [guard] "
@@ -64,10 +64,10 @@ class Guard:
             )
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         used = _descriptors()
-        if used is not None and limit - used < self._settings.free_descriptors:
+        if used is not None and limit - used < self.settings.free_descriptors:
             return (
                 f"{used} of {limit} descriptors are in use, which leaves less than [guard] "
-                f"free_descriptors ({self._settings.free_descriptors})"
+                f"free_descriptors ({self.settings.free_descriptors})"
             )
         return None
 

@@ -97,6 +97,15 @@ class Slots:
     def release(self) -> None:
         """Give a slot back; the next owner in turn gets it."""
         self.taken -= 1
+        self._grant()
+
+    def resize(self, limit: int) -> None:
+        """Allow another number; where that is less, those who have a slot keep it."""
+        if limit != self.limit:
+            self.limit = limit
+            self._grant()
+
+    def _grant(self) -> None:
         while self._queues and self.taken < self.limit:
             owner, queue = self._queues.popitem(last=False)
             waiter = queue.popleft()

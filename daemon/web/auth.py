@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -214,13 +214,17 @@ class Admission:
 class Doorkeeper:
     """Refuses requests that come from another web site or under another name (DNS rebinding)."""
 
-    def __init__(self, *, bound: str, hosts: Collection[str], origins: Collection[str]) -> None:
-        """Know the names under which the daemon may be called."""
-        self._hosts = (
-            _LOOPBACK_NAMES
-            | {bound.lower(), f"[{bound.lower()}]"}
-            | {name.lower() for name in hosts}
-        )
+    def __init__(
+        self, *, bound: Iterable[str], hosts: Collection[str], origins: Collection[str]
+    ) -> None:
+        """Know the names under which the daemon may be called; `bound` are its addresses."""
+        names = {name.lower() for name in bound}
+        self._own = _LOOPBACK_NAMES | names | {f"[{name}]" for name in names}
+        self.allow(hosts=hosts, origins=origins)
+
+    def allow(self, *, hosts: Collection[str], origins: Collection[str]) -> None:
+        """Allow these names and these pages, instead of those before."""
+        self._hosts = self._own | {name.lower() for name in hosts}
         self._origins = {origin.rstrip("/").lower() for origin in origins}
 
     def check(self, headers: Mapping[str, str]) -> None:

@@ -65,9 +65,7 @@ class Starter:
         self._settings = settings
         self._agents = agents
         self._archive = archive
-        self._lanes = {
-            name: Slots(agent.max_running) for name, agent in agents.items() if agent.max_running
-        }
+        self._lanes: dict[str, Slots] = {}
         self._save = save
         self._gone = gone
 
@@ -95,6 +93,15 @@ class Starter:
             configured=configured.env if configured else None,
             given=given,
         )
+
+    def _lane(self, agent: str) -> Slots | None:
+        """Give the slots of one agent, with the limit that it has now; None without one."""
+        configured = self._agents.get(agent)
+        if configured is None or not configured.max_running:
+            return None
+        lane = self._lanes.setdefault(agent, Slots(configured.max_running))
+        lane.resize(configured.max_running)
+        return lane
 
     def _path(self, adapter: Adapter) -> str:
         configured = self._agents.get(adapter.name)
@@ -133,7 +140,7 @@ class Starter:
                 owner=live,
                 limits=limits,
                 stop_signal=prepared.invocation.stop_signal,
-                lane=self._lanes.get(prepared.adapter.name),
+                lane=self._lane(prepared.adapter.name),
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import urllib.request
@@ -40,6 +41,21 @@ def test_its_state_is_private(serving):
     for name in ("jwt.secret", "daemon.json", "agentcmd.db", "lock"):
         assert (state / name).stat().st_mode & 0o077 == 0, name
     assert (state / "jwt.secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_log_lies_where_a_unit_has_it_and_is_found_from_the_state_dir(
+    begin, agentcmd, tmp_path
+):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir(mode=0o700)
+        env = {"LOGS_DIRECTORY": f"{tmp_path / name}:/elsewhere"}
+        serving = begin("serve", "--port", "0", env=env, stderr=subprocess.DEVNULL)
+        listening(serving)
+        serving.terminate()
+        assert serving.wait(15) == 0
+        assert b"daemon.started" in (tmp_path / name / "agentcmd.jsonl").read_bytes()
+        assert b"daemon.started" in agentcmd("logs").stdout
+        shutil.rmtree(tmp_path / name)
 
 
 def test_daemon_json_says_where_it_is_and_goes_with_it(serving):

@@ -81,6 +81,20 @@ def test_without_a_delegation_there_are_none():
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "None\n"
 
 
+def test_the_cgroup_of_our_own_unit_is_taken_for_delegated(root):
+    unit = root / "agentcmd.service"
+    unit.mkdir()
+    code = (
+        "import os, sys; os.environ['SYSTEMD_EXEC_PID'] = sys.argv[1] or str(os.getpid());"
+        "from daemon.core.cgroup import Cgroups; made = Cgroups.delegated();"
+        "print(made and made.root.name)"
+    )
+    for pid, found in (("1", "None"), ("", "agentcmd.service")):
+        argv = entering(unit, [sys.executable, "-c", code, pid])
+        told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        assert told == f"{found}\n"
+
+
 def test_a_program_is_born_in_a_cgroup_of_its_own_and_its_reaper_stays_outside(root):
     with launched(root, "sleep 100") as (told, end):
         (made,) = told["made"]
