@@ -70,7 +70,6 @@ ELSEWHERE = {
     "daemon/web/outlet.py": "tests/web/test_connection.py",
     "daemon/web/peer.py": "tests/web/test_gateway.py",
     "daemon/web/requests.py": "tests/web/test_gateway.py",
-    "daemon/web/engineio_session.py": "tests/web/test_engineio.py",
     "daemon/web/socketio_packets.py": "tests/web/test_socketio.py",
     "daemon/web/websocket.py": "tests/web/test_gateway.py",
     "domains/system": "tests/domains/test_task.py",

@@ -18,8 +18,9 @@ from daemon.core.errors import BadRequest, RateLimited, Unavailable
 from daemon.web.auth import token_of
 from daemon.web.border import read_body
 from daemon.web.close import CloseCode
+from daemon.web.connection import CLOSE_TIMEOUT
 from daemon.web.engineio_session import CLOSE, SEPARATOR, Client, Session
-from daemon.web.outlet import write_patiently
+from daemon.web.outlet import WRITE_BYTES, Outlet
 from daemon.web.peer import WebSettings
 from daemon.web.websocket import accept
 
@@ -30,7 +31,7 @@ POLL_TIMEOUT = 0.5
 """Seconds for the poll that fetches our goodbye: one who polls does so all the time."""
 
 PROBE_TIMEOUT = 10.0
-"""Seconds for each step of going over to a WebSocket."""
+"""Seconds for going over to a WebSocket."""
 
 PACKETS_A_TURN = 50
 """Packets of one request that are read before others get their turn of the loop."""
@@ -107,12 +108,11 @@ class EngineIo:
             self._greet(session, upgrades=["websocket"])
             return web.Response(body=session.take(), headers=TEXT)
         session = self._begin(request)  # counted from the first byte of its handshake
+        self._greet(session, upgrades=[])
         try:
-            ws = await accept(request, max_bytes=self._settings.max_message_bytes)
-            if request.transport is not None:
-                session.go_over(request, request.transport)
-                self._greet(session, upgrades=[])
-                await self._listen(ws, session)
+            with session.on(request.transport):
+                ws = await accept(request, max_bytes=self._settings.max_message_bytes)
+            await self._carry(ws, request, session)
         finally:
             self._forget(session)
         return ws
@@ -136,18 +136,18 @@ class EngineIo:
 
     async def _upgrade(self, request: web.Request, session: Session) -> web.StreamResponse:
         """Let a session that polls go over to a WebSocket, once the client says that it has."""
-        if session.probing:
-            raise BadRequest("this session goes over to a WebSocket already")
+        if session.probing or session.code is not None:
+            raise BadRequest("this session goes over to a WebSocket already, or has ended")
         session.probing = True
         try:
-            ws = await accept(request, max_bytes=self._settings.max_message_bytes)
-            probed = await self._probed(ws, request, session)
+            with session.on(request.transport):
+                ws = await accept(request, max_bytes=self._settings.max_message_bytes)
+                probed = await self._probed(ws, request, session)
         finally:
             session.probing = session.paused = False
-        if probed and request.transport is not None:
-            session.go_over(request, request.transport)
+        if probed:
             try:
-                await self._listen(ws, session)
+                await self._carry(ws, request, session)
             finally:
                 self._forget(session)
         elif request.transport is not None:
@@ -161,13 +161,22 @@ class EngineIo:
                 if (await ws.receive()).data != "2probe" or request.transport is None:
                     return False
                 request.transport.write(frames.frame(PONG + b"probe"))
-                session.paused = True  # the client waits for its poll before it goes over
-                session.filled.set()
+                session.pause()  # the client waits for its poll before it goes over
                 return (await ws.receive()).data == "5" and session.code is None
         except TimeoutError:
             return False
 
     # The WebSocket
+
+    async def _carry(
+        self, ws: web.WebSocketResponse, request: web.Request, session: Session
+    ) -> None:
+        transport = request.transport
+        if transport is not None and session.code is None:
+            session.go_over(request, transport)
+            await self._listen(ws, session)
+        elif transport is not None:
+            transport.abort()  # it ended during the handshake, and nobody else would end this
 
     async def _listen(self, ws: web.WebSocketResponse, session: Session) -> None:
         """Hear a client until it is gone, or has had time to hear that we are."""
@@ -205,31 +214,38 @@ class EngineIo:
             while not (session.waits or session.outlet or session.paused or session.code):
                 session.filled.clear()
                 await session.filled.wait()
-            if request.transport is None or request.transport.is_closing():
+            transport = request.transport
+            if transport is None or transport.is_closing():
                 self.end(session, CloseCode.NORMAL, "poll connection closed")
-            return await self._answer(request, session)
+                raise BadRequest("the poll broke off")
+            with session.on(transport):
+                return await self._answer(request, session, Outlet(transport, 4 * WRITE_BYTES))
         finally:
             session.polling = False
             session.polled_at = time.monotonic()
             if session.code is not None and not session.waits:
                 self._forget(session)
 
-    async def _answer(self, request: web.Request, session: Session) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, session: Session, answer: Outlet
+    ) -> web.StreamResponse:
         """Write the answer of a poll here, to learn whether it is taken."""
         data = session.take() or (NOOP if session.code is None else CLOSE)
+        session.answer, session.answering = answer, True
         response = web.StreamResponse(headers=TEXT)
         response.content_length = len(data)
         try:
             await response.prepare(request)
-            await write_patiently(response, data, self._settings.stall_timeout)
+            for start in range(0, len(data), WRITE_BYTES):
+                piece = data[start : start + WRITE_BYTES]
+                answer.written += len(piece)
+                await response.write(piece)
             await response.write_eof()
         except ConnectionError:
             self.end(session, CloseCode.NORMAL, "poll connection closed")
-        except TimeoutError:
-            self._cut(session)
-            if request.transport is not None:
-                request.transport.abort()
-        session.polled += len(data)
+        finally:
+            session.answering = False
+            session.polled += answer.written
         return response
 
     async def _post(self, request: web.Request, session: Session) -> web.StreamResponse:
@@ -239,7 +255,8 @@ class EngineIo:
             raise BadRequest("this session sends already; it has ended now")
         session.posting = True
         try:
-            body = await read_body(request)
+            with session.on(request.transport):
+                body = await read_body(request)
             session.received += len(body)
             for number, packet in enumerate(body.split(SEPARATOR), 1):
                 if session.code is not None:
@@ -247,8 +264,8 @@ class EngineIo:
                 self._heed(session, packet.decode())
                 if number % PACKETS_A_TURN == 0:
                     await asyncio.sleep(0)
-                if not session.has_room():
-                    await session.room()
+                if not session.has_room(asked=True):
+                    await session.room(asked=True)
         except UnicodeDecodeError:
             self.end(session, CloseCode.BAD_MESSAGE, "no UTF-8")
             raise BadRequest("the body is no UTF-8; the session has ended") from None
@@ -275,12 +292,16 @@ class EngineIo:
 
     def end(self, session: Session, code: CloseCode, reason: str) -> None:
         """End one; what is written to it still leaves, if it is taken soon."""
+        if session.code is not None:
+            return
         session.end(code, reason)
         if session.outlet is None:  # nobody may come for our goodbye
-            asyncio.get_running_loop().call_later(POLL_TIMEOUT, self._forget, session)
+            patience = CLOSE_TIMEOUT if session.answering else POLL_TIMEOUT
+            asyncio.get_running_loop().call_later(patience, self._forget, session)
 
     def _forget(self, session: Session) -> None:
         session.end(CloseCode.NORMAL, "transport error")  # unless it has ended
+        session.abandon()
         self.sessions.pop(session.sid, None)
         if not self.sessions:
             self._empty.set()

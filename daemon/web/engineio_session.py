@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from aiohttp import web
@@ -24,6 +26,10 @@ CLOSE = b"1"
 
 SEPARATOR = b"\x1e"
 """Between the packets of one request or answer of the polling transport."""
+
+IN_PAUSE = 8
+"""Times the limit may wait for one who goes over to a WebSocket: before it does, it polls no more
+but wants its request answered, so to hold that until it polls is to wait for each other."""
 
 
 class Client(Protocol):
@@ -60,8 +66,10 @@ class Session:
         self.opened = self.heard_at = self.pinged_at = self.polled_at = time.monotonic()
         self.received = 0
         self.polled = 0
-        self.polling = self.posting = self.probing = self.paused = False
+        self.polling = self.answering = self.posting = self.probing = self.paused = False
         self.filled = asyncio.Event()
+        self.answer: Outlet | None = None
+        self._carriers: set[asyncio.Transport] = set()
         self._limit = limit
         self._waiting: list[bytes] = []
         self._size = 0
@@ -79,13 +87,15 @@ class Session:
         """Tell whether something waits for the next poll."""
         return bool(self._waiting)
 
-    def has_room(self) -> bool:
-        """Tell whether more may be sent now."""
-        return self.outlet.has_room() if self.outlet else self._size <= self._limit
+    def has_room(self, *, asked: bool = False) -> bool:
+        """Tell whether more may be sent now; `asked` is what answers a request."""
+        if self.outlet is not None:
+            return self.outlet.has_room()
+        return self._size <= self._limit * (IN_PAUSE if asked and self.paused else 1)
 
-    async def room(self) -> bool:
+    async def room(self, *, asked: bool = False) -> bool:
         """Wait until there is room; False when the session has ended."""
-        while not self.has_room() and self.code is None:
+        while not self.has_room(asked=asked) and self.code is None:
             if self.outlet is None:
                 self._room.clear()
                 await self._room.wait()
@@ -114,6 +124,24 @@ class Session:
         self._room.set()
         return SEPARATOR.join(waiting)
 
+    def pause(self) -> None:
+        """Have nobody wait for a poll that does not come: the client is about to go over."""
+        self.paused = True
+        self.filled.set()
+        self._room.set()
+
+    @contextmanager
+    def on(self, transport: asyncio.Transport | None) -> Iterator[None]:
+        """Have a connection that is of no use without this session be cut when it is forgotten."""
+        if transport is None:
+            yield
+            return
+        self._carriers.add(transport)
+        try:
+            yield
+        finally:
+            self._carriers.discard(transport)
+
     def pong(self, payload: bytes) -> None:
         """Answer a ping of the WebSocket itself."""
         if self.outlet is not None and self.code is None:
@@ -134,7 +162,13 @@ class Session:
             if self.outlet.look(now, closely=now - self.heard_at > timeout):
                 self.heard_at = now  # our pings wait behind the data: who takes that is there
             return self.outlet.stalled(now, timeout)
-        if self.polling or not self._size:  # an answer under way has a time limit of its own
+        if self.answer is not None:
+            if self.answer.look(now, closely=True):
+                self.heard_at = self.polled_at = now  # it reads yet what it has polled
+            if self.answering:
+                self.polled_at = now
+                return self.answer.stalled(now, timeout)
+        if self.polling or not self._size:
             self.polled_at = now
         return now - self.polled_at > timeout
 
@@ -147,6 +181,8 @@ class Session:
         self.code = code
         self._room.set()
         self.filled.set()
+        if code == CloseCode.NO_PROGRESS and self.answer is not None and self.answering:
+            self.answer.abort()
         if self.outlet is not None and code == CloseCode.NO_PROGRESS:
             self.outlet.abort()
         elif self.outlet is not None:
@@ -154,6 +190,11 @@ class Session:
             loop = asyncio.get_running_loop()
             self._farewell = loop.call_later(CLOSE_TIMEOUT, self.outlet.abort)
         self.client.left(reason)
+
+    def abandon(self) -> None:
+        """Cut what still reads or writes for a session that is over."""
+        for transport in self._carriers:
+            transport.abort()
 
     def part(self) -> None:
         """Let go of the WebSocket: its client has heard our goodbye, or said its own."""

@@ -151,7 +151,7 @@ class Refused(Exception):  # carries an answer, is no failure of ours
 def _not_read(text: str | bytes) -> BadMessage | Refused:
     """Tell what is no message from one that holds half a character (a lone surrogate)."""
     try:
-        fields = json.loads(text, parse_constant=_no_constant)
+        fields = json.loads(text, parse_constant=no_constant)
     except (ValueError, RecursionError):
         fields = None
     if isinstance(fields, dict) and isinstance(fields.get("type"), str):
@@ -161,7 +161,8 @@ def _not_read(text: str | bytes) -> BadMessage | Refused:
     return BadMessage('a message is a JSON object with a string type, as in {"type":"ping"}')
 
 
-def _no_constant(name: str) -> None:
+def no_constant(name: str) -> None:
+    """Refuse what Python's json reads beyond JSON: NaN and the infinities."""
     raise ValueError(f"{name} is no JSON")
 
 

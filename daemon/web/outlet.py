@@ -83,6 +83,6 @@ def _in_kernel(transport: asyncio.Transport) -> int:
     """Give the bytes that the kernel holds and the peer has not taken (tcp(7), SIOCOUTQ)."""
     try:
         left = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0" * 4)
-    except (OSError, AttributeError):
-        return 0  # not every system tells, nor does a socket that is closed
+    except (OSError, ValueError, AttributeError):
+        return 0  # not every system tells, nor does a socket that is closed: its number is -1
     return int(struct.unpack("i", left)[0])

@@ -11,6 +11,7 @@ import msgspec
 from daemon.core import frames
 from daemon.core.errors import BadMessage, BadRequest
 from daemon.core.fanout import Batch
+from daemon.web.messages import no_constant
 
 CONNECT, DISCONNECT, EVENT, ACK, REFUSED, BINARY_EVENT, BINARY_ACK = "0123456"
 
@@ -59,7 +60,7 @@ def arguments_of(packet: Packet) -> tuple[str, list[msgspec.Raw]]:
 
 def _unread(data: str) -> BadMessage | BadRequest:
     try:
-        parts = json.loads(data)
+        parts = json.loads(data, parse_constant=no_constant)
     except (ValueError, RecursionError):
         parts = None
     if isinstance(parts, list) and parts and isinstance(parts[0], str):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import logging
 
 import pytest
+from engineio_client import UPGRADE, WEBSOCKET, raw_request, said
+from structlog.testing import capture_logs
 from support import RawSocket
 
 
@@ -29,3 +33,31 @@ async def raw_to():
 def raw(running, raw_to):
     """Make raw WebSockets to the daemon with default settings."""
     return functools.partial(raw_to, running)
+
+
+@pytest.fixture
+def websocket(raw_to):
+    """Open WebSockets of Engine.IO."""
+
+    async def opened(running, query=WEBSOCKET, *, token=False, **options):
+        request = raw_request(running, query, more=UPGRADE)
+        ws = await raw_to(running, request=request, **options)
+        async with asyncio.timeout(15):
+            assert b" 101 " in await ws.reader.readuntil(b"\r\n\r\n")
+            if "sid" not in query:
+                assert (await said(ws))[:1] == "0"
+            if token:
+                ws.send(f'40{{"token":"{running.token()}"}}')
+                assert [(await said(ws))[:2] for _ in range(2)] == ["40", "42"]
+        return ws
+
+    return opened
+
+
+@pytest.fixture
+def quiet(caplog):
+    """Whatever clients do is no fault of the daemon: no traceback, no line that wakes anyone."""
+    with capture_logs() as lines:
+        yield
+    assert [line for line in lines if line["log_level"] not in ("debug", "info")] == []
+    assert [each.getMessage() for each in caplog.records if each.levelno > logging.INFO] == []

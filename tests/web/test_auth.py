@@ -132,7 +132,9 @@ def test_a_credential_or_a_configured_file_is_the_secret(tmp_path):
     ],
 )
 def test_host_and_origin_are_ours_or_configured(headers, allowed):
-    keeper = Doorkeeper(bound=["127.0.0.1"], hosts=["tools.example"], origins=["https://app.example"])
+    keeper = Doorkeeper(
+        bound=["127.0.0.1"], hosts=["tools.example"], origins=["https://app.example"]
+    )
     if allowed:
         keeper.check(headers)
     else:
@@ -383,7 +385,9 @@ def test_a_scope_that_does_not_parse_names_the_part(scope):
 )
 def test_odd_hosts_and_origins_are_answered_too(headers, allowed):
     keeper = Doorkeeper(
-        bound=["127.0.0.1"], hosts=["tools.example", "Other.Example"], origins=["https://App.example"]
+        bound=["127.0.0.1"],
+        hosts=["tools.example", "Other.Example"],
+        origins=["https://App.example"],
     )
     if allowed:
         keeper.check(headers)
