@@ -432,6 +432,8 @@ async def test_a_restart_is_announced_and_clients_come_back_by_themselves(
     async with Daemon(settings_for(tmp_path)) as daemon:
         node.open("a", daemon.url, daemon.tokens.mint("tester"), **transport)
         await node.connected("a")
+        if not transport:
+            await node.on("a", "upgrade")
     if transport is not POLLING:  # one who is between two polls finds nobody at the next
         told = await node.message("a", "global.draining")
         assert told["data"]["reconnectMs"] >= 0
