@@ -96,7 +96,7 @@ class Gateway:
                 self._fanout.leave(peer)
                 peer.end()
                 self.sent_bytes += peer.sent
-                self._log_end(ws, peer)
+                peer.log_end("websocket", int(peer.code or ws.close_code or 0) or None)
                 if not self.connections:
                     self._empty.set()
         return ws
@@ -149,7 +149,7 @@ class Gateway:
         )
         if opening is not None:
             self._requests.authenticated(peer, opening, caller)
-        log.info("connection.opened", user=caller.sub)
+        log.info("connection.opened", user=caller.sub, door="websocket")
         expiry = Expiry(peer, self._auth.warning)
         expiry.arm(caller)
         peer.on_renewal = expiry.arm
@@ -265,17 +265,6 @@ class Gateway:
             elif now - max(peer.heard_at, peer.pinged_at) > self._web.heartbeat:
                 peer.pinged_at = now
                 peer.ping()
-
-    @staticmethod
-    def _log_end(ws: web.WebSocketResponse, peer: Connection) -> None:
-        log.info(
-            "connection.closed",
-            user=peer.caller.sub if peer.caller else None,
-            code=int(peer.code or ws.close_code or 0) or None,
-            sent=peer.sent,
-            received=peer.received,
-            seconds=round(time.monotonic() - peer.opened, 3),
-        )
 
 
 def _echo_of(code: int | None) -> int:

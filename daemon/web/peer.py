@@ -8,6 +8,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated
 
+import structlog
+
 from daemon.core import frames
 from daemon.core.commands import Caller
 from daemon.core.errors import AgentcmdError, BadMessage
@@ -16,6 +18,8 @@ from daemon.core.fanout import Subscriber
 from daemon.core.section import Bytes, Seconds, Section, described
 from daemon.web.close import CloseCode
 from daemon.web.messages import Error
+
+log = structlog.get_logger(__name__)
 
 STRIKES = 3
 """Bad messages until a connection is closed."""
@@ -93,6 +97,20 @@ class Peer(Subscriber):
         """Send the error as `global.error`."""
         message = Error(code=error.code, message=error.message, details=error.details)
         self.send(message, channel=channel, id_=id_)
+
+    def log_end(self, door: str, code: int | None, reason: str = "") -> None:
+        """Log the end of the connection, with what passed."""
+        log.info(
+            "connection.closed",
+            connection=self.id,
+            user=self.caller.sub if self.caller else None,
+            door=door,
+            code=code,
+            reason=reason,
+            sent=self.sent,
+            received=self.received,
+            seconds=round(time.monotonic() - self.opened, 3),
+        )
 
     # Limits
 

@@ -246,17 +246,8 @@ class SocketIo:
         if peer.expiry is not None:
             peer.expiry.disarm()
         self.sent_bytes += peer.sent
-        log.info(
-            "connection.closed",
-            connection=peer.id,
-            user=peer.caller.sub,
-            door="socketio",
-            code=int(peer.code or CloseCode.NORMAL),
-            reason=reason,
-            sent=peer.sent,
-            received=peer.session.received,
-            seconds=round(time.monotonic() - peer.opened, 3),
-        )
+        peer.received = peer.session.received
+        peer.log_end("socketio", int(peer.code or CloseCode.NORMAL), reason)
 
     # What clients say
 
