@@ -7,7 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,19 @@ def listening_line(process: subprocess.Popen[Any]) -> str:
     line = process.stdout.readline()
     assert "listening on" in line, (line, process.stderr.read())
     return line.rsplit(" ", 1)[1].strip()
+
+
+@contextmanager
+def beginning(state_dir: Path, **environ: str) -> Iterator[Callable[..., Any]]:
+    """Give what starts daemons on sockets; what is left of them is killed in the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*sockets: socket.socket, **more: str) -> subprocess.Popen[str]:
+        started.append(begin(state_dir, *sockets, **environ, **more))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.communicate()

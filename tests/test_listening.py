@@ -6,10 +6,9 @@ import http.client
 import json
 import os
 import socket
-from contextlib import suppress
 
 import pytest
-from service_manager import begin, listening_line
+from service_manager import beginning, listening_line
 
 from daemon import home
 from daemon.listening import Place, hosts_of
@@ -18,18 +17,8 @@ from daemon.listening import Place, hosts_of
 @pytest.fixture
 def serve(tmp_path):
     """Start a daemon on sockets; what is left of it is killed with the test."""
-    started = []
-
-    def start(*sockets, **environ):
-        process = begin(tmp_path / "state", *sockets, **environ)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
+    with beginning(tmp_path / "state") as start:
+        yield start
 
 
 @pytest.fixture

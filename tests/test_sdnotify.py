@@ -9,10 +9,9 @@ import signal
 import socket
 import time
 import uuid
-from contextlib import suppress
 
 import pytest
-from service_manager import Heard, begin, listening_line
+from service_manager import Heard, beginning, listening_line
 from support import settings_for
 
 from daemon import home
@@ -34,18 +33,8 @@ def heard(tmp_path):
 @pytest.fixture
 def serve(tmp_path, heard):
     """Start a daemon that tells `heard`; what is left of it is killed with the test."""
-    started = []
-
-    def start(**environ):
-        process = begin(tmp_path / "state", NOTIFY_SOCKET=heard.address, **environ)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
+    with beginning(tmp_path / "state", NOTIFY_SOCKET=heard.address) as start:
+        yield start
 
 
 @pytest.fixture
