@@ -9,9 +9,10 @@ import signal
 import socket
 import time
 import uuid
+from contextlib import suppress
 
 import pytest
-from service_manager import Heard, beginning, listening_line
+from service_manager import Heard, begin, beginning, listening_line
 from support import settings_for
 
 from daemon import home
