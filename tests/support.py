@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,18 @@ import aiohttp
 
 from daemon import home
 from daemon.app import Daemon
-from daemon.client import Client
+from daemon.client import Client, Message
 from daemon.core.fanout import Fanout
 from daemon.core.journal import Journal
+from daemon.core.spawner import look_by_scan
 from daemon.core.store import Store
 from daemon.core.supervisor import Supervisor
 from daemon.settings import Settings, load
 from daemon.web.auth import Tokens, load_secret
 
 DURABLE = ("session", "project", "workflow", "git")
+
+ENDS = ("session.completed", "session.error", "session.cancelled")
 
 
 @dataclass
@@ -231,6 +234,9 @@ async def written(running: Running, count: int, **options: Any) -> None:
 class DaemonProcess:
     """`agentcmd serve` as a process of its own, for what kills and restarts it."""
 
+    prefix: tuple[str, ...] = ()
+    """What starts it, as another parent would: a command line that runs its arguments."""
+
     def __init__(self, state_dir: Path, **environ: str) -> None:
         self.state_dir = state_dir
         self.environ = {
@@ -249,7 +255,7 @@ class DaemonProcess:
     def start(self) -> str:
         """Start it and wait for its one line; gives the URL."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "daemon", "serve"],
+            [*self.prefix, sys.executable, "-m", "daemon", "serve"],
             env=self.environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -283,6 +289,47 @@ class DaemonProcess:
     def client(self) -> Client:
         tokens = Tokens(load_secret(self.state_dir, "", {}))
         return Client(lambda: home.discover(self.state_dir), token=lambda: tokens.mint("tester"))
+
+
+async def follow(client: Client, channel: str, since: int = 0) -> list[Message]:
+    """Give the events of a session to its end, which comes within a minute."""
+    events = []
+    async with asyncio.timeout(60):
+        async for message in client.subscribe(channel, since=since):
+            events.append(message)
+            if message.type in ENDS:
+                break
+    return events
+
+
+async def until(condition: Callable[[], Any], within: float = 10.0) -> Any:
+    """Wait for what only /proc, or a look into the daemon, shows."""
+    async with asyncio.timeout(within):
+        while not (found := condition()):
+            await asyncio.sleep(0.01)
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """List what is below a process, the dead that nobody has buried included."""
+    lookup = look_by_scan()
+    found = list(lookup(pid))
+    for each in found:
+        found.extend(lookup(each))
+    return set(found)
+
+
+def resident(pid: int) -> int:
+    """Give the resident bytes of a process."""
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def argv_of(pid: int) -> bytes:
+    """Give the command line of a process; empty when it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    return b""
 
 
 def open_descriptors(pid: int | str = "self") -> int:

@@ -140,13 +140,13 @@ class EventStreams:
                 "X-Accel-Buffering": "no",
             }
         )
-        await response.prepare(request)
         stream = EventStream(self._settings.buffer_bytes)
         self.open.add(stream)
         # As on /ws, nobody is served beyond the end of a token: with it, coming back is a 401.
         loop = asyncio.get_running_loop()
         expiry = loop.call_later(max(0.0, caller.expires_at - time.time()), stream.end)
         try:
+            await response.prepare(request)
             for name in names:
                 if (where := logs.get(name)) is None:
                     self._fanout.follow_pattern(stream, name)

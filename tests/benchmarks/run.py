@@ -20,6 +20,7 @@ import flood
 import idle
 import journal
 import lag
+import spawns
 
 BENCHMARKS = {
     "doors": doors.run,
@@ -28,6 +29,7 @@ BENCHMARKS = {
     "idle": idle.run,
     "journal": journal.run,
     "lag": lag.run,
+    "spawns": spawns.run,
 }
 
 

@@ -38,7 +38,8 @@ def test_status_says_where_since_when_and_what_runs(serving, agentcmd):
 def test_ps_lists_what_runs_and_cancel_and_kill_end_it(serving, agentcmd):
     ids = [create(agentcmd, "sleep", "300") for _ in range(2)]
     listed = agentcmd("ps").stdout.decode().splitlines()
-    assert listed[0].split() == ["ID", "KIND", "STATE", "PID", "AGE", "CPU", "RSS", "CHANNEL"]
+    columns = ["ID", "KIND", "STATE", "PID", "AGE", "CPU", "RSS", "PEAK", "CHANNEL"]
+    assert listed[0].split() == columns
     assert [line.split()[0] for line in listed[1:]] == ids
     assert [line.split()[-1] for line in listed[1:]] == [f"session:{id_}" for id_ in ids]
     for verb, id_, number in (("cancel", ids[0], 15), ("kill", ids[1], 9)):

@@ -18,6 +18,7 @@ def test_health_is_told_in_camel_case_and_whole():
         queued=0,
         connections=0,
         journal="ok",
+        guard="ok",
     )
     told = msgspec.json.decode(msgspec.json.encode(health))
     assert told["startedAt"] == 3.5

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
+import struct
 import time
+from urllib.parse import urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 from support import emit_lines, written
 
 
@@ -246,6 +250,25 @@ async def test_a_stalled_reader_is_cut(start_daemon, raw_to):
     await until(lambda: running.daemon._doors.streams.open)
     await until(lambda: not running.daemon._doors.streams.open)
     await until(lambda: open_descriptors() <= before + 1)
+
+
+async def test_readers_that_leave_as_they_come_are_no_failure_of_ours(running):
+    await written(running, 1)
+    where = urlsplit(running.url)
+    request = (
+        "GET /api/events?channel=session:1&since=0 HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {running.token()}\r\n\r\n"
+    ).encode()
+    with capture_logs() as lines:
+        for _ in range(50):
+            with socket.create_connection((where.hostname, where.port)) as own:
+                # Closed like this, what was sent is followed by a reset.
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                own.sendall(request)
+        async with running.http.get(f"{running.url}/health") as response:
+            assert response.status == 200
+        await until(lambda: not running.daemon._doors.streams.open)
+    assert [line for line in lines if line["event"] == "internal"] == []
 
 
 async def test_a_drain_delivers_what_waits_before_the_stream_ends(tmp_path):
