@@ -40,8 +40,8 @@ class SessionEnd(Answer):
 class Restart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """When a command is started again.
 
-    `delay` is in seconds and doubles up to `max_delay`. `when` always is also after a good end. More than `max_restarts` within `within` seconds, and it
-    is given up.
+    `delay` is in seconds and doubles up to `max_delay`. `when` always is also after a good end.
+    More than `max_restarts` within `within` seconds, and it is given up.
     """
 
     when: Literal["on_failure", "always"] = "on_failure"
