@@ -8,9 +8,8 @@ import sys
 
 import pytest
 from node_client import NodeClients
-from support import emit_lines, settings_for, written
+from support import emit_lines, written
 
-from daemon.app import Daemon
 from daemon.log import FILE_NAME
 from daemon.web.auth import Tokens, load_secret
 
@@ -427,13 +426,14 @@ async def test_a_lost_connection_is_taken_up_by_since(running, node):
 
 @TRANSPORTS
 async def test_a_restart_is_announced_and_clients_come_back_by_themselves(
-    tmp_path, node, transport
+    daemon_process, node, transport
 ):
-    async with Daemon(settings_for(tmp_path)) as daemon:
-        node.open("a", daemon.url, daemon.tokens.mint("tester"), **transport)
-        await node.connected("a")
-        if not transport:
-            await node.on("a", "upgrade")
+    url = await asyncio.to_thread(daemon_process.start)
+    node.open("a", url, token_of(daemon_process), **transport)
+    await node.connected("a")
+    if not transport:
+        await node.on("a", "upgrade")
+    assert await asyncio.to_thread(daemon_process.stop) == 0
     if transport is not POLLING:  # one who is between two polls finds nobody at the next
         told = await node.message("a", "global.draining")
         assert told["data"]["reconnectMs"] >= 0
@@ -442,10 +442,14 @@ async def test_a_restart_is_announced_and_clients_come_back_by_themselves(
     assert ended["active"] is True
 
 
+def token_of(process):
+    return Tokens(load_secret(process.state_dir, "", {})).mint("tester")
+
+
 async def test_debug_tells_what_passes_and_never_a_payload_or_a_token(daemon_process, node):
     daemon_process.environ["AGENTCMD_LOG__LEVEL"] = "debug"
     url = await asyncio.to_thread(daemon_process.start)
-    token = Tokens(load_secret(daemon_process.state_dir, "", {})).mint("tester")
+    token = token_of(daemon_process)
     node.open("a", url, token)
     await node.connected("a")
     data = {"agent": "command", "argv": ["echo", "a-payload"], "env": {"KEY": "a-variable"}}
