@@ -17,6 +17,8 @@ WRITE_BYTES = 16 << 10
 class Outlet:
     """The writing side of one transport. Whoever else writes to it does so in whole frames."""
 
+    __slots__ = ("_left", "_limit", "_taken", "progress_at", "transport", "written")
+
     def __init__(self, transport: asyncio.Transport, limit: int) -> None:
         """Let about `limit` bytes wait beyond what the kernel takes."""
         self.transport = transport
