@@ -290,7 +290,8 @@ class Launcher:
     def _clear(self, traces: Traces) -> None:
         """Remove what a reaper has left that died, or never was."""
         if traces.record:
-            Path(traces.record).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next start removes it
+                Path(traces.record).unlink()
         if traces.cgroup:
             self._left.add(Path(traces.cgroup))
         self._left = {path for path in self._left if not cgroup.end(path)}
