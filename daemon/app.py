@@ -202,6 +202,7 @@ class Daemon:
             "state_dir": self.state_dir,
             "task_settings": self.settings.task,
             "session_settings": self.settings.session,
+            "shell_settings": self.settings.shell,
             "agents": self.settings.agents,
             "guard": self._guard,
             "request_stop": self.stop_requested.set,

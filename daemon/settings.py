@@ -81,6 +81,30 @@ class SessionSection(Section):
     ] = 100
 
 
+class ShellSection(Section):
+    """Terminals."""
+
+    program: Annotated[str, described("The shell; empty: the daemon's user's own")] = ""
+    max_terminals: Annotated[int, described("Open terminals in all", ge=1)] = 512
+    max_terminals_per_user: Annotated[int, described("Open terminals of one user", ge=1)] = 256
+    ring_bytes: Annotated[
+        int, described("Newest output of one terminal that is kept, in memory", ge=256 << 10)
+    ] = 2 << 20
+    idle_timeout: Annotated[
+        Seconds, described("Seconds without viewer, input and output that end one; 0: no limit")
+    ] = 0.0
+    close_grace: Annotated[
+        Seconds, described("Seconds that its programs have to end when it is closed")
+    ] = 1.0
+    keep_ended: Annotated[
+        Seconds, described("Seconds that an ended one can still be looked at")
+    ] = 300.0
+    clipboard: Annotated[
+        bool, described("Let programs write to the clipboards of viewers (OSC 52)")
+    ] = False
+    recording_bytes: Annotated[int, described("Largest recording", ge=1024)] = 64 << 20
+
+
 class AgentSection(Section):
     """One agent: `[agents.NAME]`."""
 
@@ -103,6 +127,7 @@ class Settings(Section):
     task: TaskSettings = TaskSettings()
     guard: GuardSettings = GuardSettings()
     session: SessionSection = SessionSection()
+    shell: ShellSection = ShellSection()
     log: LogSection = LogSection()
     agents: dict[str, AgentSection] = msgspec.field(default_factory=dict)
 

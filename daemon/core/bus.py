@@ -102,11 +102,22 @@ class EventBus:
                     offset=where.head,
                     size=len(encoded),
                 )
-        listeners = self._resolved.get(info.name)
+        return self._hear(info.name, lambda: event)
+
+    def announce(self, name: str, make: Callable[[], Event]) -> Emitted:
+        """Have listeners hear an event that its log holds already; it is made where there are any.
+
+        For output that comes by the megabyte, and is encoded only for those who read it.
+        """
+        return self._hear(name, make)
+
+    def _hear(self, name: str, make: Callable[[], Event]) -> Emitted:
+        listeners = self._resolved.get(name)
         if listeners is None:
-            listeners = self._resolved[info.name] = self._resolve(info.name)
+            listeners = self._resolved[name] = self._resolve(name)
         if not listeners:
             return DONE
+        event = make()
         waits = [wait for each in listeners if (wait := each.hear(event)) is not None]
         return Emitted(waits) if waits else DONE
 

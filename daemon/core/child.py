@@ -108,7 +108,8 @@ class Child:
     """A started program and everything below it.
 
     `stdin` (None without), `stdout` and `stderr` are our ends of its pipes, non-blocking; close
-    them with close_stream(), not with os.close(), or close() would close a stranger's.
+    them with close_stream(), not with os.close(), or close() would close a stranger's. At a
+    terminal, `stdout` is its master and the other two are None.
 
     `exited` is done when the leader has ended, `empty` when no descendant is left. Wait for them
     with asyncio.wait() or asyncio.shield(): a cancelled `await` of the bare future cancels it.
@@ -120,7 +121,7 @@ class Child:
     def __init__(
         self,
         control: socket.socket,
-        streams: tuple[int | None, int, int],
+        streams: tuple[int | None, int, int | None],
         gone: Callable[[Child], object],
     ) -> None:
         """Listen to a reaper; `gone` is called once, when there is no more to hear."""
@@ -155,6 +156,10 @@ class Child:
         if fd in self._open:
             self._open.discard(fd)
             os.close(fd)
+
+    def release(self, fd: int) -> None:
+        """Leave one of the streams to somebody who closes it."""
+        self._open.discard(fd)
 
     def close(self) -> None:
         """Close the streams that are still open, and kill whatever is left below.

@@ -18,11 +18,15 @@ Answered = msgspec.Struct | Awaitable[msgspec.Struct]
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks: the token's `sub`, what it grants, and until when (Unix seconds)."""
+    """Who asks: the token's `sub`, what it grants, and until when (Unix seconds).
+
+    `connection` is the id of the subscriber that asks; empty where none stays, as over HTTP.
+    """
 
     sub: str
     grants: tuple[tuple[str, str], ...]
     expires_at: float
+    connection: str = ""
 
     def may(self, action: str, channel: str) -> bool:
         """Tell whether the token grants `action` on all of a channel or pattern."""
@@ -94,6 +98,15 @@ class Dispatcher:
     def knows(self, name: str) -> bool:
         """Tell whether a domain declares a command of this name."""
         return name in self._registry.commands
+
+    def cost(self, name: str) -> float:
+        """Tell what one of these counts against the messages a second."""
+        found = self._registry.commands.get(name)
+        return found.__command__.cost if found else 1.0
+
+    def silent(self, name: str) -> bool:
+        """Tell whether its `.ok` is sent only to those who asked with an id."""
+        return self._registry.commands[name].__command__.silent
 
     def declared(self, name: str) -> type[Command]:
         """Find a command; UnknownCommand lists what exists."""

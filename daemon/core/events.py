@@ -65,6 +65,16 @@ class Answer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What a command answers with."""
 
 
+class Attachment(Answer):
+    """What a command answers with that is a file: HTTP sends the file itself.
+
+    `path` is where it is on the daemon's machine, `media_type` what it is.
+    """
+
+    path: str
+    media_type: str
+
+
 class CommandInfo(msgspec.Struct, frozen=True):
     """What `@command` notes on a class."""
 
@@ -72,6 +82,8 @@ class CommandInfo(msgspec.Struct, frozen=True):
     action: str
     channel: ChannelTemplate | None
     answer: type[Answer]
+    silent: bool = False
+    cost: float = 1.0
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
@@ -98,17 +110,25 @@ def event(name: str, *channels: str) -> Callable[[AnyEvent], AnyEvent]:
 
 
 def command(
-    name: str, *, action: str, answer: type[Answer], channel: str | None = None
+    name: str,
+    *,
+    action: str,
+    answer: type[Answer],
+    channel: str | None = None,
+    silent: bool = False,
+    cost: float = 1.0,
 ) -> Callable[[AnyCommand], AnyCommand]:
     """Declare a command: its dotted name, the grant that it needs, and what it answers with.
 
     `action` (read, write or admin) must be granted on `channel`. Without a channel the handler
-    itself asks the caller, because only it can tell what the command is about.
+    itself asks the caller, because only it can tell what the command is about. A `silent` one is
+    answered with `.ok` only where its message had an id. `cost` is what it counts against the
+    messages a second: less than 1 for what clients send with every key.
     """
 
     def note(cls: AnyCommand) -> AnyCommand:
         template = ChannelTemplate(channel) if channel else None
-        cls.__command__ = CommandInfo(name, action, template, answer)
+        cls.__command__ = CommandInfo(name, action, template, answer, silent, cost)
         return cls
 
     return note

@@ -10,14 +10,15 @@ this one mechanism.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 from abc import ABC, abstractmethod
 
-import msgspec
 import structlog
 
+from daemon.core.channel_log import Batch, ChannelLog, FramedBatch, Subscribed
 from daemon.core.channels import matches
-from daemon.core.journal import ChannelLog, Journal
+from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -30,34 +31,12 @@ PAGE_BYTES = 256 << 10
 """What a subscriber that is behind is given at a time."""
 
 
-class Subscribed(msgspec.Struct, frozen=True):
-    """The answer to a subscription: where the log stands, and whether nothing was missed."""
-
-    channel: str
-    epoch: str
-    offset: int
-    oldest: int
-    recovered: bool
-
-
-class Batch:
-    """Some events of one channel in a row; `joined` is the same object to everyone."""
-
-    __slots__ = ("first", "frames", "joined", "log")
-
-    def __init__(self, where: ChannelLog, first: int, framed: list[bytes]) -> None:
-        """Hold the frames of the offsets from `first` on, and join them once for all."""
-        self.log = where
-        self.first = first
-        self.frames = framed
-        self.joined = b"".join(framed)
-
-
 class Subscriber(ABC):
     """One client's subscriptions; a door (WebSocket, SSE) fills in how bytes leave."""
 
     def __init__(self) -> None:
         """Begin with no subscription."""
+        self.id = secrets.token_hex(6)
         self.channels: dict[ChannelLog, int] = {}
         self.patterns: frozenset[str] = frozenset()
         self.behind: dict[ChannelLog, int] = {}
@@ -88,6 +67,9 @@ class Subscriber(ABC):
     def overtaken(self, where: ChannelLog) -> None:
         """Learn that what should come next is no longer kept: an honest end, never a gap."""
 
+    def resynced(self, told: Subscribed) -> None:  # noqa: B027  # who only counts needs no word
+        """Learn that a channel goes on later, because what should come next is gone there."""
+
     def wants(self, where: ChannelLog) -> bool:
         """Tell whether a subscription of any form covers this channel."""
         return where in self.channels or any(matches(p, where.name) for p in self.patterns)
@@ -116,14 +98,15 @@ class Fanout:
         *,
         since: int | None = None,
         epoch: str | None = None,
+        binary: bool = False,
     ) -> Subscribed:
         """Follow a channel, after an offset or from now on. A second time changes nothing."""
         started = who.channels.get(where)
         if started is not None:
             recovered = (since is None or since >= started) and epoch in (None, where.epoch)
-            return Subscribed(where.name, where.epoch, where.flushed, where.oldest, recovered)
-        position, recovered = _place(where, since, epoch)
-        answer = Subscribed(where.name, where.epoch, where.flushed, where.oldest, recovered)
+            return where.told(who, recovered=recovered)
+        position, recovered = where.stand(who, since=since, epoch=epoch, binary=binary)
+        answer = where.told(who, recovered=recovered)
         who.channels[where] = position
         self._matching.pop(where, None)
         if position < where.flushed:
@@ -139,6 +122,7 @@ class Fanout:
         who.channels.pop(where, None)
         self._matching.pop(where, None)
         where.followers.discard(who)
+        where.left(who)
         if not who.wants(where):
             who.behind.pop(where, None)
 
@@ -161,6 +145,7 @@ class Fanout:
         """Forget a subscriber whose connection has ended."""
         for where in who.channels:
             where.followers.discard(who)
+            where.left(who)
         who.channels.clear()
         who.behind.clear()
         who.patterns = frozenset()
@@ -212,7 +197,7 @@ class Fanout:
     ) -> None:
         if not where.followers and not self._wild:
             return
-        batch = Batch(where, start + 1, where.ring(start, stop))
+        batch = where.batch(start, stop)
         audience = [*where.followers, *self._by_pattern(where)]
         lagging: list[Subscriber] = []
         for who in audience:
@@ -270,7 +255,11 @@ class Fanout:
                 where.followers.add(who)
             return True
         if position >= where.base:
-            framed = self._journal.ring_page(where, position, PAGE_BYTES)
+            batch = where.page(who, position, PAGE_BYTES)
+        elif (further := where.resync(who)) is not None:
+            who.behind[where] = further
+            who.resynced(where.told(who, recovered=False))
+            return True
         else:
             try:
                 framed = await self._journal.page(where, position, PAGE_BYTES)
@@ -282,22 +271,8 @@ class Fanout:
             if not framed:
                 who.overtaken(where)
                 return False
-        framed = framed[: where.flushed - position]
-        who.take(Batch(where, position + 1, framed))
+            batch = FramedBatch(where, position + 1, framed[: where.flushed - position])
+        who.take(batch)
         who.push()
-        who.behind[where] = position + len(framed)
+        who.behind[where] = position + len(batch)
         return await who.room()
-
-
-def _place(where: ChannelLog, since: int | None, epoch: str | None) -> tuple[int, bool]:
-    """Choose where a new subscription begins, and whether that misses nothing."""
-    live = where.flushed
-    if since == 0:
-        return min(where.oldest - 1, live), True
-    if epoch is not None and epoch != where.epoch:
-        return live, False
-    if since is None:
-        return live, True
-    if since < where.oldest - 1 or since > live:
-        return live, False
-    return since, True

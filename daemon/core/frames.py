@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import struct
+
 import msgspec
 
 TEXT_FRAME = 0x81
 """First byte of an unfragmented text frame (RFC 6455, section 5.2)."""
 
+BINARY_FRAME = 0x82
 CLOSE_FRAME = 0x88
 PONG_FRAME = 0x8A
 MAX_REASON = 120
 """Bytes; a control frame carries 125, two of them the code (RFC 6455, section 5.5)."""
+
+OUTPUT_VERSION, OUTPUT_KIND = 1, 1
+_OUTPUT_HEAD = struct.Struct("!BBQH")
+"""Version, kind, byte offset, length of the channel's name, which follows (PROTOCOL, terminals)."""
 
 _json = msgspec.json.Encoder()
 
@@ -36,14 +43,29 @@ def answer(type_: str, data: bytes, *, channel: str = "global", id_: bytes = b""
     return head_of(channel, type_) + data + tail
 
 
-def frame(payload: bytes) -> bytes:
-    """Put a payload into one unmasked text frame."""
+def frame(payload: bytes, opcode: int = TEXT_FRAME) -> bytes:
+    """Put a payload into one unmasked frame."""
     size = len(payload)
     if size < 126:
-        return b"%c%c%b" % (TEXT_FRAME, size, payload)
+        return b"%c%c%b" % (opcode, size, payload)
     if size < 65536:
-        return b"%c\x7e%b%b" % (TEXT_FRAME, size.to_bytes(2, "big"), payload)
-    return b"%c\x7f%b%b" % (TEXT_FRAME, size.to_bytes(8, "big"), payload)
+        return b"%c\x7e%b%b" % (opcode, size.to_bytes(2, "big"), payload)
+    return b"%c\x7f%b%b" % (opcode, size.to_bytes(8, "big"), payload)
+
+
+def output_frame(channel: bytes, at: int, data: bytes) -> bytes:
+    """Put bytes of a terminal into a binary frame; `at` is where they begin in its output."""
+    head = _OUTPUT_HEAD.pack(OUTPUT_VERSION, OUTPUT_KIND, at, len(channel))
+    return frame(b"%b%b%b" % (head, channel, data), BINARY_FRAME)
+
+
+def read_output(payload: bytes) -> tuple[str, int, bytes] | None:
+    """Take channel, offset and bytes out of a binary frame; None for one of another kind."""
+    version, kind, at, size = _OUTPUT_HEAD.unpack_from(payload)
+    if (version, kind) != (OUTPUT_VERSION, OUTPUT_KIND):
+        return None
+    start = _OUTPUT_HEAD.size + size
+    return payload[_OUTPUT_HEAD.size : start].decode(), at, payload[start:]
 
 
 def close_frame(code: int, reason: str) -> bytes:

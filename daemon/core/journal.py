@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from daemon.core import frames
+from daemon.core.channel_log import ChannelLog
 from daemon.core.channels import GLOBAL
 from daemon.core.errors import Unavailable
 from daemon.core.gate import Gate
@@ -55,72 +56,6 @@ class JournalSettings(Section):
     keep_events: Annotated[int, described("Events of one channel; 0: no limit", ge=0)] = 1_000_000
     keep_days: Annotated[float, described("Days that an event is kept; 0: no limit", ge=0)] = 30.0
     prune_interval: Annotated[float, described("Seconds between two clean-ups", ge=0.05)] = 30.0
-
-
-class ChannelLog:
-    """One channel: where it stands, and its newest frames.
-
-    The ring holds the frames of the offsets `base + 1 .. head`; those up to `committed` may be
-    delivered, those up to `flushed` have been, to every subscriber that keeps up.
-    """
-
-    __slots__ = (
-        "_heads",
-        "base",
-        "committed",
-        "durable",
-        "epoch",
-        "flushed",
-        "followers",
-        "frames",
-        "head",
-        "id",
-        "name",
-        "oldest_on_disk",
-        "ring_bytes",
-    )
-
-    def __init__(self, id_: int, name: str, epoch: str, head: int, oldest: int) -> None:
-        """Stand where the disk stands; `id_` 0 is an ephemeral log."""
-        self.id = id_
-        self.name = name
-        self.epoch = epoch
-        self.durable = id_ > 0
-        self.head = self.committed = self.flushed = self.base = head
-        self.oldest_on_disk = oldest
-        self.frames: list[bytes] = []
-        self.ring_bytes = 0
-        self.followers: set[Any] = set()
-        self._heads: dict[str, bytes] = {}
-
-    @property
-    def oldest(self) -> int:
-        """Give the first offset that is still kept anywhere."""
-        return self.oldest_on_disk if self.durable else self.base + 1
-
-    def head_of(self, type_: str) -> bytes:
-        """Give the encoded beginning of this channel's events of one type."""
-        found = self._heads.get(type_)
-        if found is None:
-            found = self._heads[type_] = frames.head_of(self.name, type_)
-        return found
-
-    def ring(self, after: int, upto: int) -> list[bytes]:
-        """Give the frames after an offset; the caller has seen that `after >= base`."""
-        return self.frames[after - self.base : upto - self.base]
-
-    def drop(self, size: int) -> int:
-        """Drop delivered frames from the ring until it fits `size`; gives the bytes dropped."""
-        dropped = count = 0
-        for framed in self.frames[: self.flushed - self.base]:
-            if self.ring_bytes - dropped <= size:
-                break
-            dropped += len(framed)
-            count += 1
-        del self.frames[:count]
-        self.base += count
-        self.ring_bytes -= dropped
-        return dropped
 
 
 class Journal:
@@ -185,7 +120,8 @@ class Journal:
         where.head = offset
         where.frames.append(framed)
         where.ring_bytes += size
-        self._ring_total += size
+        if not where.adopted:
+            self._ring_total += size
         self.events += 1
         self.bytes += size
         if where.durable:
@@ -197,6 +133,22 @@ class Journal:
             self._fresh[where] = None
         self._schedule()
         return where
+
+    def adopt(self, where: ChannelLog) -> None:
+        """Take in a log that a domain fills itself and says so by `filled`.
+
+        It is ephemeral, and has a budget of its own for its ring.
+        """
+        where.adopted = True
+        self._add(where)
+
+    def filled(self, where: ChannelLog, size: int) -> None:
+        """Deliver what an adopted log has appended to itself."""
+        where.committed = where.head
+        self.events += 1
+        self.bytes += size
+        self._fresh[where] = None
+        self._schedule()
 
     def execute(self, sql: str, **values: Any) -> None:
         """Write a domain's row, in the same commit as the events around it."""
@@ -234,7 +186,10 @@ class Journal:
         """Drop a channel of which nothing is kept; if it speaks again, it has another epoch."""
         del self._logs[where.name]
         self._recent.pop(where, None)
-        self._ring_total -= where.drop(0)
+        dropped = where.drop(0)
+        if where.adopted:
+            return
+        self._ring_total -= dropped
         self.execute("DELETE FROM channel WHERE id = :id", id=where.id)
         for listener in self._forget_listeners:
             listener(where.name)
@@ -258,23 +213,12 @@ class Journal:
         Empty means that nothing is kept right after `after`: retention or the ring moved on.
         """
         if after >= where.base:
-            return self.ring_page(where, after, limit)
+            return where.ring(after, where.page_end(after, limit))
         if not where.durable:
             return []
         # What is not committed is not on disk either, so the read needs no upper bound but this.
         bodies = await self.store.page(where.id, after, where.committed, limit)
         return [frames.frame(body) for body in bodies]
-
-    @staticmethod
-    def ring_page(where: ChannelLog, after: int, limit: int) -> list[bytes]:
-        """Read delivered frames from the ring, about `limit` bytes."""
-        start = after - where.base
-        end, size = start, 0
-        stop = where.flushed - where.base
-        while end < stop and size < limit:
-            size += len(where.frames[end])
-            end += 1
-        return where.frames[start:end]
 
     async def whole(self, where: ChannelLog, offset: int) -> bytes | None:
         """Read the uncut body of one event that was too large to send."""
@@ -383,6 +327,9 @@ class Journal:
         """Keep each ring and all rings together within their budgets."""
         limit = self.settings.ring_bytes
         for where in written:
+            if where.adopted:
+                where.trim()
+                continue
             self._recent[where] = None
             self._recent.move_to_end(where)
             if where.ring_bytes > limit + limit // 4:  # in larger steps: a list is cut in front

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from daemon.core import cgroup
 from daemon.core.cgroup import Cgroups
 from daemon.core.child import Child, Unheard, resolve
 from daemon.core.errors import SpawnFailed
-from daemon.core.program import Program, Traces, specification
+from daemon.core.program import Program, Size, Traces, specification
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ SPAWNER = Path(__file__).with_name("spawner.py")
 SPAWNER_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}  # UTF-8 whatever the daemon's is
 STARTING_AT_ONCE = 32  # four descriptors each: below what the kernel lets a user have in flight
 PIPES_BYTES = 32 << 20  # half of what an unprivileged user has for all pipes (pipe(7))
+IUTF8 = 0o40000  # asm-generic/termbits.h: erasing takes a whole character (termios(3))
 CLOSE_TIMEOUT = 2.0  # seconds for what is left to end, when the launcher closes
 
 
@@ -232,21 +234,28 @@ class Launcher:
             spawner = self._living_spawner()
             traces = self._make_traces(program)
             ours.callback(self._clear, traces)
-            encoded = specification(self._limited(program), traces)
             control, reapers_end = socket.socketpair()
             ours.callback(control.close)
             theirs.callback(reapers_end.close)
             control.setblocking(False)
-            streams = (
-                _open_input(ours, theirs, pipe=program.stdin),
-                _open_output(ours, theirs, self._large()),
-                _open_output(ours, theirs, 0),
-            )
-            child = Child(control, (streams[0][0], streams[1][0], streams[2][0]), self._forget)
+            terminal = ""
+            if program.terminal is not None:
+                master, slave = _open_terminal(ours, theirs, program.terminal)
+                terminal = os.ttyname(slave)
+                kept: tuple[int | None, int, int | None] = (None, master, None)
+                given = (slave, slave, slave)
+            else:
+                stdin, their_stdin = _open_input(ours, theirs, pipe=program.stdin)
+                stdout, their_stdout = _open_output(ours, theirs, self._large())
+                stderr, their_stderr = _open_output(ours, theirs, 0)
+                kept = (stdin, stdout, stderr)
+                given = (their_stdin, their_stdout, their_stderr)
+            encoded = specification(self._limited(program), traces, terminal)
+            child = Child(control, kept, self._forget)
             ours.pop_all()
             self._traces[child] = traces
             ours.callback(child.abandon)
-            await spawner.request([reapers_end.fileno(), *(theirs_fd for _, theirs_fd in streams)])
+            await spawner.request([reapers_end.fileno(), *given])
             theirs.close()
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # heard soon enough
                 await asyncio.get_running_loop().sock_sendall(control, encoded)
@@ -345,3 +354,19 @@ def _open_output(
         with contextlib.suppress(OSError):  # over /proc/sys/fs/pipe-max-size, or the user's share
             fcntl.fcntl(readable, fcntl.F_SETPIPE_SZ, pipe_bytes)
     return readable, writable
+
+
+def _open_terminal(
+    ours: contextlib.ExitStack, theirs: contextlib.ExitStack, size: Size
+) -> tuple[int, int]:
+    """Open a pseudoterminal; return its master, which is ours, and its slave."""
+    master, slave = os.openpty()
+    ours.callback(os.close, master)
+    theirs.callback(os.close, slave)
+    os.set_blocking(master, False)
+    termios.tcsetwinsize(slave, (size.rows, size.cols))
+    if sys.platform == "linux":
+        modes = termios.tcgetattr(slave)
+        modes[0] |= IUTF8
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
+    return master, slave

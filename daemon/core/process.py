@@ -6,13 +6,12 @@ import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self, cast
 
 from daemon.core.child import Child, Exit
 from daemon.core.errors import Conflict, Unavailable
 from daemon.core.gate import Gate
-from daemon.core.launcher import Launcher
-from daemon.core.program import Program
 
 STDIN_BYTES = 1 << 20
 """Input that may wait for a child that does not read it."""
@@ -82,13 +81,22 @@ class Pump:
 
 
 class Feed:
-    """Writes to a child's stdin as it reads, from a bounded queue."""
+    """Writes to a child's input as it reads, from a bounded queue."""
 
-    def __init__(self, fd: int, close: Callable[[], None]) -> None:
-        """Write to a descriptor that `close` closes."""
+    def __init__(
+        self,
+        fd: int,
+        close: Callable[[], None],
+        *,
+        limit: int = STDIN_BYTES,
+        step: int = STDIN_WRITE,
+    ) -> None:
+        """Write to a descriptor that `close` closes, at most `step` bytes at a time."""
         self._loop = asyncio.get_running_loop()
         self._fd = fd
         self._close = close
+        self._limit = limit
+        self._step = step
         self._queue: deque[memoryview] = deque()
         self._size = 0
         self._ending = False
@@ -98,7 +106,7 @@ class Feed:
         """Queue input; Conflict after its end, Unavailable while the child does not read."""
         if self._ending or self._closed:
             raise Conflict("the program's standard input has ended")
-        if self._size + len(data) > STDIN_BYTES and self._size:
+        if self._size + len(data) > self._limit and self._size:
             raise Unavailable(
                 f"the program is not reading its input ({self._size} bytes wait); try again later"
             )
@@ -126,7 +134,7 @@ class Feed:
         try:
             while self._queue:
                 first = self._queue[0]
-                written = os.write(self._fd, first[:STDIN_WRITE])
+                written = os.write(self._fd, first[: self._step])
                 self._size -= written
                 if written == len(first):
                     self._queue.popleft()
@@ -143,26 +151,40 @@ class Feed:
             self.close()
 
 
+class Reader(Protocol):
+    """What reads one descriptor until its end."""
+
+    ended: asyncio.Future[None]
+
+    def finish(self) -> None:
+        """Read what is there now, and end."""
+
+    def close(self) -> None:
+        """Stop reading at once."""
+
+
 class Process:
     """A running program: its output goes to `output(stream, chunk)` until everything has ended."""
 
-    def __init__(self, child: Child, gate: Gate, output: Output) -> None:
-        """Take over a child's descriptors."""
+    def __init__(self, child: Child, feed: Feed | None, readers: Sequence[Reader]) -> None:
+        """Take over a child, and what writes to it and reads from it."""
         self.pid = child.pid
-        stdin = child.stdin
-        self.feed = Feed(stdin, lambda: child.close_stream(stdin)) if stdin is not None else None
+        self.feed = feed
         self._child = child
-        self._pumps = [
-            Pump(child.stdout, gate, lambda chunk: output("stdout", chunk)),
-            Pump(child.stderr, gate, lambda chunk: output("stderr", chunk)),
-        ]
+        self._readers = readers
 
     @classmethod
-    async def start(
-        cls, launcher: Launcher, program: Program, gate: Gate, output: Output
-    ) -> Process:
-        """Start a program; SpawnFailed says why it did not."""
-        return cls(await launcher.launch(program), gate, output)
+    def on_pipes(cls, child: Child, gate: Gate, output: Output) -> Self:
+        """Take over a child whose streams are pipes."""
+        stdin, stderr = child.stdin, cast(int, child.stderr)
+        return cls(
+            child,
+            Feed(stdin, lambda: child.close_stream(stdin)) if stdin is not None else None,
+            [
+                Pump(child.stdout, gate, lambda chunk: output("stdout", chunk)),
+                Pump(stderr, gate, lambda chunk: output("stderr", chunk)),
+            ],
+        )
 
     @property
     def exited(self) -> asyncio.Future[Exit]:
@@ -188,20 +210,20 @@ class Process:
         `drain` (seconds) bounds the wait for somebody else who holds the pipes; what is in them
         is always read.
         """
-        await asyncio.wait([pump.ended for pump in self._pumps], timeout=drain)
+        await asyncio.wait([reader.ended for reader in self._readers], timeout=drain)
         if not self._child.empty.done():
             self._child.kill()
             await asyncio.wait([self._child.empty])
-        for pump in self._pumps:
-            pump.finish()
-        await asyncio.wait([pump.ended for pump in self._pumps])
+        for reader in self._readers:
+            reader.finish()
+        await asyncio.wait([reader.ended for reader in self._readers])
         self.close()
         return self._child.end()
 
     def close(self) -> None:
         """Let go of everything; what still runs below is killed by its reaper."""
-        for pump in self._pumps:
-            pump.close()
+        for reader in self._readers:
+            reader.close()
         if self.feed is not None:
             self.feed.close()
         self._child.close()

@@ -12,11 +12,20 @@ from types import MappingProxyType
 from daemon.core.errors import BadRequest
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The size of a terminal, in characters."""
+
+    cols: int
+    rows: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """What to start: `argv[0]` is looked up on the PATH of `env`, `cwd` is absolute.
 
-    Without `stdin` the program reads /dev/null. `memory_bytes` and `processes` are limits of the
+    Without `stdin` the program reads /dev/null; with a `terminal` all three streams are a
+    pseudoterminal of that size, which controls its session. `memory_bytes` and `processes` are limits of the
     whole tree where tasks have cgroups, else of each process and of the user's processes; 0 is no
     limit. The names of `limits` are those of resource(7) in
     lower case without RLIMIT_, for instance `{"nofile": 1024}`.
@@ -26,6 +35,7 @@ class Program:
     cwd: str
     env: Mapping[str, str]
     stdin: bool = False
+    terminal: Size | None = None
     umask: int = 0o022
     limits: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     memory_bytes: int = 0
@@ -44,8 +54,11 @@ class Traces:
     home: str = ""
 
 
-def specification(program: Program, traces: Traces = Traces()) -> bytes:
-    """Encode a program for its reaper; raise BadRequest for what no program can be given."""
+def specification(program: Program, traces: Traces = Traces(), terminal: str = "") -> bytes:
+    """Encode a program for its reaper; raise BadRequest for what no program can be given.
+
+    `terminal` is the path of the pseudoterminal that it is to open.
+    """
     if isinstance(program.argv, str) or not program.argv or not program.argv[0]:
         raise BadRequest("A program needs a list of arguments that begins with its name.")
     for what, value in (
@@ -73,6 +86,7 @@ def specification(program: Program, traces: Traces = Traces()) -> bytes:
         "record": traces.record,
         "cgroup": traces.cgroup,
         "home": traces.home,
+        "terminal": terminal,
     }
     body = json.dumps(fields).encode()  # not msgspec: bytes that are no UTF-8 come as surrogates
     return len(body).to_bytes(4, "big") + body

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from types import ModuleType
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType, ModuleType
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -17,14 +17,25 @@ Declared = TypeVar("Declared", bound=type[msgspec.Struct])
 class Registry:
     """What exists. Nothing registers itself: whoever needs a registry builds one."""
 
-    def __init__(self, events: Iterable[type[Event]], commands: Iterable[type[Command]]) -> None:
-        """Index both by wire name; ValueError where a name stands twice."""
+    def __init__(
+        self,
+        events: Iterable[type[Event]],
+        commands: Iterable[type[Command]],
+        nouns: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Index both by wire name; ValueError where a name stands twice.
+
+        `nouns` says what one of a domain's things is called, where it is not as the domain.
+        """
         self.events: dict[str, type[Event]] = {}
         self.commands: dict[str, type[Command]] = {}
         for declared in events:
             _add(self.events, declared.__event__.name, declared)
         for asked in commands:
             _add(self.commands, asked.__command__.name, asked)
+        self.nouns = {name.split(".")[0]: name.split(".")[0] for name in self.commands} | dict(
+            nouns
+        )
         self.decoders: dict[str, msgspec.json.Decoder[Any]] = {
             name: msgspec.json.Decoder(cls) for name, cls in self.commands.items()
         }
@@ -40,6 +51,11 @@ class Registry:
                 for package in packages
                 for found in _in(package, "commands", Command, "__command__")
             ),
+            {
+                package.__name__.rpartition(".")[2]: package.NOUN
+                for package in packages
+                if hasattr(package, "NOUN")
+            },
         )
 
     def event(self, name: str, data: object) -> Event:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from daemon.core.journal import ChannelLog, Journal, JournalSettings
+from daemon.core.channel_log import ChannelLog
+from daemon.core.journal import Journal, JournalSettings
 from daemon.core.store import Prune, oldest_first, used_bytes
 
 DAY = 86_400.0

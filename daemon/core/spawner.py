@@ -394,8 +394,16 @@ def refusal_of(number: int, path: str) -> Refused:
 
 
 def spawn(path: str, spec: dict[str, Any], streams: Sequence[int]) -> int:
-    """Start the program in a session of its own, with nothing open but 0, 1 and 2."""
-    actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)]
+    """Start the program in a session of its own, with nothing open but 0, 1 and 2.
+
+    A terminal is opened by its path, after setsid: so it becomes the one that controls the session.
+    """
+    actions: list[tuple[Any, ...]]
+    if spec["terminal"]:
+        actions = [(os.POSIX_SPAWN_OPEN, 0, spec["terminal"], os.O_RDWR, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
+    else:
+        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)]
     if not spec["limits"]:
         try:
             return os.posix_spawn(
@@ -444,6 +452,8 @@ def become_program(
     stage = "exec"
     try:
         os.setsid()
+        if spec["terminal"]:
+            streams = [os.open(spec["terminal"], os.O_RDWR)] * 3
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
         signal.set_wakeup_fd(-1)

@@ -14,7 +14,7 @@ import structlog
 from msgspec import field
 from msgspec.structs import asdict, replace
 
-from daemon.core.child import Exit
+from daemon.core.child import Child, Exit
 from daemon.core.errors import AgentcmdError, Unavailable
 from daemon.core.gate import Gate
 from daemon.core.launcher import Launcher
@@ -67,6 +67,9 @@ class TaskSettings(Section):
     drain_timeout: Annotated[
         Seconds, described("Time for output after the exit while somebody holds the pipe")
     ] = 1.0
+    input_bytes: Annotated[
+        Bytes, described("Input that may wait for a terminal whose program does not read it")
+    ] = 1 << 20
     pipe_bytes: Annotated[Bytes, described("Size of a child's pipes, where the kernel allows")] = (
         1 << 20
     )
@@ -100,7 +103,7 @@ class TaskOwner(Protocol):
         """Learn that the program runs."""
 
     def output(self, stream: str, data: bytes) -> None:
-        """Take a chunk of `stdout` or `stderr`."""
+        """Take a chunk of `stdout` or `stderr`, or of the `terminal`."""
 
     def ended(self, task: Task) -> None:
         """Learn how it ended; nothing of it runs any more."""
@@ -121,8 +124,12 @@ class Task:
         limits: TaskSettings,
         stop_signal: int = signal.SIGTERM,
         lane: Slots | None = None,
+        apart: bool = False,
     ) -> None:
-        """Describe a task that has not begun; `lane` limits its kind, besides the limit of all."""
+        """Describe a task that has not begun; `lane` limits its kind, besides the limit of all.
+
+        One that is `apart` takes no slot: somebody sits there and waits for it.
+        """
         self.id = id_
         self.kind = kind
         self.channel = channel
@@ -130,6 +137,7 @@ class Task:
         self.state: State = "queued"
         self.reason: Reason | None = None
         self.message = ""
+        self.failure: AgentcmdError | None = None
         self.exit: Exit | None = None
         self.created_at = time.time()
         self.started_at: float | None = None
@@ -142,6 +150,7 @@ class Task:
         self._limits = limits
         self._stop_signal = stop_signal
         self._lane = lane
+        self._apart = apart
         self._started = 0.0
         self._heard = 0.0
         self._stop: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -205,7 +214,9 @@ class Task:
 
     async def _admitted(self, slots: Slots, held: contextlib.ExitStack) -> bool:
         """Get a slot of its lane and one of all; False when the task is to end instead."""
-        for lane in (self._lane, slots) if self._lane is not None else (slots,):
+        for lane in () if self._apart else (self._lane, slots):
+            if lane is None:
+                continue
             waiter = lane.request(self.user, self._owner.queued)
             held.callback(lane.withdraw, waiter)
             if not await self._granted(waiter):
@@ -228,10 +239,11 @@ class Task:
     async def _in_slot(self, launcher: Launcher, gate: Gate) -> None:
         self.state = "starting"
         try:
-            self.process = await Process.start(launcher, self._program, gate, self._heard_from)
+            child = await launcher.launch(self._program)
         except AgentcmdError as error:
-            self.reason, self.message = "spawn_failed", error.message
+            self.reason, self.message, self.failure = "spawn_failed", error.message, error
             return
+        self.process = self._attend(child, gate)
         self.state = "running"
         self.started_at = time.time()
         self._started = self._heard = time.monotonic()
@@ -267,6 +279,14 @@ class Task:
         await asyncio.wait([process.exited])
         process.kill()  # what the leader left behind was stopped with it
         return cast(Reason, self._stop.result())
+
+    def _attend(self, child: Child, gate: Gate) -> Process:
+        if self._program.terminal is None:
+            return Process.on_pipes(child, gate, self._heard_from)
+        # ptyprocess is loaded by the first terminal: a daemon without one does without it.
+        from daemon.core.terminal import TerminalProcess  # noqa: PLC0415
+
+        return TerminalProcess(child, self._heard_from, input_bytes=self._limits.input_bytes)
 
     def _next_deadline(self) -> tuple[Reason, float | None]:
         now = time.monotonic()

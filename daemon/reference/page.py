@@ -133,7 +133,7 @@ class Book:
         known = COMMANDS.get(command.__command__.name)
         return self._told(
             command,
-            self._command_facts(command, command_route(command)),
+            self._command_facts(command, command_route(self.registry, command)),
             ("data", known.data if known else None),
             ("answer", known.answer if known else None),
         )

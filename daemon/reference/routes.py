@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from daemon.core.errors import AgentcmdError, error_classes
-from daemon.core.events import Answer, Command
+from daemon.core.events import Answer, Attachment, Command
 from daemon.core.health import Health
 from daemon.core.registry import Registry
 from daemon.reference.docstrings import first_line, rest
@@ -23,7 +23,7 @@ ID: Schema = {"type": "string", "pattern": r"^[A-Za-z0-9_.\-]{1,128}$"}
 CHANNEL: Schema = {"type": "string", "pattern": r"^[a-z*][A-Za-z0-9_.:*\-]*$"}
 
 READING = (400, 401, 403, 404, 500, 503)
-WRITING = (400, 401, 403, 404, 409, 413, 500, 503)
+WRITING = (400, 401, 403, 404, 409, 413, 429, 500, 503)
 """What any command may be refused with; a POST has a body, which may be too large."""
 
 
@@ -229,17 +229,18 @@ def routes(registry: Registry) -> Iterator[Route]:
     """Yield every route: the doors, then the commands by name."""
     yield from DOORS
     for _, command in sorted(registry.commands.items()):
-        yield command_route(command)
+        yield command_route(registry, command)
 
 
-def command_route(command: type[Command]) -> Route:
+def command_route(registry: Registry, command: type[Command]) -> Route:
     """Place a command where `daemon.web.rest` serves it."""
     info = command.__command__
     domain, _, verb = info.name.partition(".")
+    noun = registry.nouns[domain]
     creates = verb in CREATING
-    id_field = f"{domain}_id" if f"{domain}_id" in command.__struct_fields__ else ""
+    id_field = f"{noun}_id" if f"{noun}_id" in command.__struct_fields__ else ""
     reads = info.action == "read" and (bool(id_field) or verb == "list")
-    path = f"/api/{domain}s"
+    path = f"/api/{noun}s"
     if creates:
         id_field = ""
     elif id_field:
@@ -253,9 +254,9 @@ def command_route(command: type[Command]) -> Route:
         tag=domain,
         summary=first_line(command),
         description=rest(command),
-        replies=(Reply(201 if creates else 200, first_line(info.answer), info.answer),),
+        replies=(_reply(info.answer, creates=creates, reads=reads),),
         refusals=READING if reads else WRITING,
-        parameters=(Parameter("id", "path", f"The id of the {domain}.", ID, required=True),)
+        parameters=(Parameter("id", "path", f"The id of the {noun}.", ID, required=True),)
         if id_field
         else (),
         body=None if reads else command,
@@ -263,6 +264,12 @@ def command_route(command: type[Command]) -> Route:
         id_field=id_field,
         grant=grant_of(command),
     )
+
+
+def _reply(answer: type[Answer], *, creates: bool, reads: bool) -> Reply:
+    if reads and issubclass(answer, Attachment):
+        return Reply(200, "The file itself.", TEXT, "application/octet-stream")
+    return Reply(201 if creates else 200, first_line(answer), answer)
 
 
 def grant_of(command: type[Command]) -> str:

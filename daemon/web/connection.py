@@ -9,8 +9,7 @@ import structlog
 from aiohttp import WSMsgType, web
 
 from daemon.core import frames
-from daemon.core.fanout import Batch
-from daemon.core.journal import ChannelLog
+from daemon.core.channel_log import Batch, ChannelLog
 from daemon.web.close import CloseCode
 from daemon.web.outlet import Outlet
 from daemon.web.peer import Peer
@@ -23,6 +22,8 @@ CLOSE_TIMEOUT = 2.0
 
 class Connection(Peer):
     """One client. Frames are written to the transport as they are: shared bytes, no copies."""
+
+    takes_binary = True
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Connection(Peer):
 
     def take(self, batch: Batch) -> None:
         """Note a batch for the next push."""
-        self._out.append(batch.joined)
+        self._out.append(batch.joined_for(self))
 
     def push(self) -> None:
         """Write what was taken, in one call."""
@@ -63,7 +64,7 @@ class Connection(Peer):
     def give(self, batch: Batch) -> None:
         """Write one batch: the very bytes that all others get. The hot path of every event."""
         if self.code is None:
-            self._outlet.write(batch.joined)
+            self._outlet.write(batch.joined_for(self))
 
     async def room(self) -> bool:
         """Wait until the socket takes more; False when it is gone."""

@@ -138,7 +138,7 @@ class Gateway:
         except AgentcmdError as error:
             self._turn_away(peer, opening, error)
             return
-        peer.caller = caller
+        peer.admit(caller)
         peer.send(
             Connected(
                 user_id=caller.sub,

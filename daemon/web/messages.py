@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
+from daemon.core.channel_log import Subscribed
 from daemon.core.channels import parse_channel
 from daemon.core.errors import BadMessage, BadRequest, InvalidChannel
 from daemon.core.events import Event, event
@@ -74,6 +75,11 @@ class SubscriptionSuccess(Event):
     oldest: int
     recovered: bool
 
+    @classmethod
+    def of(cls, told: Subscribed) -> Self:
+        """Say what the fan-out has said."""
+        return cls(**msgspec.structs.asdict(told))
+
 
 @event("global.subscription_error")
 class SubscriptionError(Event):
@@ -104,6 +110,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     since: int | None = None
     epoch: str | None = None
     channels: list[str] | None = None
+    encoding: Literal["json", "binary"] = "json"
 
 
 class Authenticate(msgspec.Struct, frozen=True):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated
 
+import msgspec
 import structlog
 
 from daemon.core import frames
+from daemon.core.channel_log import Subscribed
 from daemon.core.commands import Caller
 from daemon.core.errors import AgentcmdError, BadMessage
 from daemon.core.events import Event
 from daemon.core.fanout import Subscriber
 from daemon.core.section import Bytes, Seconds, Section, described
 from daemon.web.close import CloseCode
-from daemon.web.messages import Error
+from daemon.web.messages import Error, SubscriptionSuccess
 
 log = structlog.get_logger(__name__)
 
@@ -52,10 +53,12 @@ class WebSettings(Section):
 class Peer(Subscriber):
     """One client. A door fills in how a message leaves, and how the connection ends."""
 
+    takes_binary = False
+    """Whether the door has frames for bytes."""
+
     def __init__(self, *, rate: int) -> None:
         """Allow `rate` messages a second."""
         super().__init__()
-        self.id = secrets.token_hex(6)
         self.caller: Caller | None = None
         self.code: int | None = None
         self.strikes = 0
@@ -66,6 +69,14 @@ class Peer(Subscriber):
         self._rate = rate
         self._allowance = float(rate)
         self._excess = 0.0
+
+    def admit(self, caller: Caller) -> None:
+        """Let a caller in, or renew one; what it asks for comes from this connection."""
+        self.caller = msgspec.structs.replace(caller, connection=self.id)
+
+    def resynced(self, told: Subscribed) -> None:
+        """Say that a subscription goes on later, as after one that could not be recovered."""
+        self.send(SubscriptionSuccess.of(told), channel=told.channel)
 
     # The door's side
 
@@ -122,16 +133,16 @@ class Peer(Subscriber):
         else:
             self.close(CloseCode.BAD_MESSAGE, error.message)
 
-    def over_rate(self) -> bool:
+    def over_rate(self, cost: float = 1.0) -> bool:
         """Count one message; True when it is over the limit."""
         now = time.monotonic()
         passed, self._counted_at = now - self._counted_at, now
         self._allowance = min(float(self._rate), self._allowance + passed * self._rate)
         self._excess = max(0.0, self._excess - passed * self._rate)
-        if self._allowance >= 1.0:
-            self._allowance -= 1.0
+        if self._allowance >= cost:
+            self._allowance -= cost
             return False
-        self._excess += 1.0
+        self._excess += cost
         return True
 
     @property

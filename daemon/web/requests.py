@@ -63,13 +63,14 @@ class Requests:
             self._take(peer, text)
 
     def _take(self, peer: Peer, text: str | bytes) -> None:
-        over = peer.over_rate()
         try:
             request = parse(text)
         except BadMessage as error:
+            peer.over_rate()
             peer.strike(error)
             return
         except Refused as refused:
+            peer.over_rate()
             peer.refuse(refused.error, id_=refused.id)
             return
         log.debug(
@@ -78,7 +79,7 @@ class Requests:
             channel=request.channel,
             size=len(text),
         )
-        if over:
+        if peer.over_rate(self._dispatcher.cost(request.type)):
             limit = self._settings.messages_per_second
             refusal = RateLimited(f"more than {limit} messages a second; slow down")
             peer.refuse(refusal, channel=request.answer_channel, id_=request.id)
@@ -135,8 +136,9 @@ class Requests:
         finally:
             peer.commands -= 1
 
-    @staticmethod
-    def _answer(peer: Peer, request: Request, data: msgspec.Struct) -> None:
+    def _answer(self, peer: Peer, request: Request, data: msgspec.Struct) -> None:
+        if not request.id and self._dispatcher.silent(request.type):
+            return
         encoded = frames.encode(data)
         peer.answer(f"{request.type}.ok", encoded, channel=request.answer_channel, id_=request.id)
 
@@ -153,7 +155,7 @@ class Requests:
         fresh = self._tokens.verify(request.decode(Authenticate).token)
         if fresh.sub != caller.sub:
             raise Unauthorized("the fresh token is another user's; open a connection of its own")
-        peer.caller = fresh
+        peer.admit(fresh)
         peer.on_renewal(fresh)
         self.authenticated(peer, request, fresh)
         self._subscriptions.narrow(peer, fresh)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from daemon.core import frames
+from daemon.core.channel_log import ChannelLog
 from daemon.core.channels import is_id, is_pattern, parse_channel
 from daemon.core.commands import Caller, Dispatcher
 from daemon.core.errors import BadRequest, NotFound, Unauthorized
+from daemon.core.events import Attachment
 from daemon.core.health import Health
-from daemon.core.journal import ChannelLog, Journal
+from daemon.core.journal import Journal
 from daemon.core.registry import Registry
 from daemon.web.auth import Admission
 from daemon.web.border import json_answer, read_body
@@ -54,7 +57,8 @@ class Rest:
         self._health = health
         self._metrics = metrics
         self._commands = registry.commands
-        self._domains = {name.split(".")[0] for name in registry.commands}
+        self._nouns = registry.nouns
+        self._domains = {noun: domain for domain, noun in registry.nouns.items()}
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Put the routes."""
@@ -142,58 +146,63 @@ class Rest:
 
     # Commands
 
-    async def _get_list(self, request: web.Request) -> web.Response:
+    async def _get_list(self, request: web.Request) -> web.StreamResponse:
         return await self._read(request, "list")
 
-    async def _get_one(self, request: web.Request) -> web.Response:
+    async def _get_one(self, request: web.Request) -> web.StreamResponse:
         return await self._read(request, "get")
 
-    async def _get_part(self, request: web.Request) -> web.Response:
+    async def _get_part(self, request: web.Request) -> web.StreamResponse:
         return await self._read(request, request.match_info["command"])
 
-    async def _read(self, request: web.Request, verb: str) -> web.Response:
+    async def _read(self, request: web.Request, verb: str) -> web.StreamResponse:
         caller = self._caller(request)
         declared = self._commands.get(f"{self._domain(request)}.{verb}")
         if declared is None or declared.__command__.action != "read":
             raise NotFound(f"there is no {request.path[:200]} to read; commands are POSTed")
         return await self._run(request, caller, verb, dict(request.query))
 
-    async def _create(self, request: web.Request) -> web.Response:
+    async def _create(self, request: web.Request) -> web.StreamResponse:
         caller = self._caller(request)  # who is nobody has no body read
         domain = self._domain(request)
         verb = next((verb for verb in CREATING if f"{domain}.{verb}" in self._commands), "create")
         return await self._run(request, caller, verb, await _body(request))
 
-    async def _post(self, request: web.Request) -> web.Response:
+    async def _post(self, request: web.Request) -> web.StreamResponse:
         caller = self._caller(request)
         return await self._run(request, caller, request.match_info["command"], await _body(request))
 
     async def _run(
         self, request: web.Request, caller: Caller, verb: str, data: dict[str, Any]
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         domain = self._domain(request)
+        noun = self._nouns[domain]
         name = f"{domain}.{verb}"
         for credential in ("token", "ticket"):
             data.pop(credential, None)
         if "id" in request.match_info:
             id_ = request.match_info["id"]
             if not is_id(id_):
-                raise NotFound(f"there is no {domain} {id_[:80]!r}")
-            data[f"{domain}Id"] = id_
+                raise NotFound(f"there is no {noun} {id_[:80]!r}")
+            data[f"{noun}Id"] = id_
         if request.method == "POST":
             answered = self._dispatcher.call(name, frames.encode(data), caller)
         else:
             answered = self._dispatcher.call_with(name, data, caller)
         answer = answered if isinstance(answered, msgspec.Struct) else await answered
+        if isinstance(answer, Attachment) and request.method == "GET":
+            return _file(answer)
         if verb not in CREATING:
             return json_answer(answer)
-        id_ = getattr(answer, f"{domain}_id", "")
-        return json_answer(answer, status=201, headers={"Location": f"/api/{domain}s/{id_}"})
+        id_ = getattr(answer, f"{noun}_id", "")
+        return json_answer(answer, status=201, headers={"Location": f"/api/{noun}s/{id_}"})
 
     def _domain(self, request: web.Request) -> str:
         resource = request.match_info["resource"]
-        domain = resource if resource in self._domains else resource.removesuffix("s")
-        if domain not in self._domains:
+        domain: str | None = self._domains.get(
+            resource, self._domains.get(resource.removesuffix("s"))
+        )
+        if domain is None:
             known = ", ".join(sorted(f"/api/{name}s" for name in self._domains))
             raise NotFound(f"there is no /api/{resource[:80]}; there is: {known}")
         return domain
@@ -203,6 +212,16 @@ class Rest:
         if caller is None:
             raise Unauthorized("a token is needed: send 'Authorization: Bearer $(agentcmd token)'")
         return caller
+
+
+def _file(answer: Attachment) -> web.FileResponse:
+    """Send the file that an answer is about."""
+    path = Path(answer.path)
+    if not path.is_file():
+        raise NotFound(f"the file {path.name} was removed")
+    disposition = f'attachment; filename="{path.name}"'
+    headers = {"Content-Type": answer.media_type, "Content-Disposition": disposition}
+    return web.FileResponse(path, headers=headers)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from msgspec import Raw
 
 from daemon import __version__
 from daemon.core import frames
+from daemon.core.channel_log import Batch, ChannelLog
 from daemon.core.commands import Caller
 from daemon.core.errors import AgentcmdError, BadMessage, BadRequest, Unauthorized, UnknownCommand
-from daemon.core.fanout import Batch, Fanout
-from daemon.core.journal import ChannelLog
+from daemon.core.fanout import Fanout
 from daemon.web import socketio_packets as packets
 from daemon.web.auth import AuthSettings, Tokens
 from daemon.web.close import CloseCode
@@ -287,7 +287,7 @@ class SocketIo:
             peer.session.send(packets.refused("/", REFUSED, details))
             peer.count_refusal()
             return
-        peer.caller = caller
+        peer.admit(caller)
         self.peers.add(peer)
         peer.session.send(packets.connected(secrets.token_urlsafe(15)))
         peer.send(

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 from daemon.core import frames
+from daemon.core.channel_log import Batch
 from daemon.core.errors import BadMessage, BadRequest
-from daemon.core.fanout import Batch
 from daemon.web.messages import no_constant
 
 CONNECT, DISCONNECT, EVENT, ACK, REFUSED, BINARY_EVENT, BINARY_ACK = "0123456"

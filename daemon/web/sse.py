@@ -11,11 +11,12 @@ import structlog
 from aiohttp import web
 
 from daemon.core import frames
+from daemon.core.channel_log import Batch, ChannelLog, Subscribed
 from daemon.core.channels import is_pattern, parse_channel
 from daemon.core.commands import Caller
 from daemon.core.errors import BadRequest, NotFound, RateLimited, Unavailable
-from daemon.core.fanout import Batch, Fanout, Subscriber
-from daemon.core.journal import ChannelLog, Journal
+from daemon.core.fanout import Fanout, Subscriber
+from daemon.core.journal import Journal
 from daemon.web.messages import SubscriptionSuccess
 from daemon.web.outlet import write_patiently
 from daemon.web.peer import WebSettings
@@ -75,6 +76,12 @@ class EventStream(Subscriber):
         """End the stream; when it resumes, it is told that something was missed."""
         log.info("stream.overtaken", channel=where.name)
         self.end()
+
+    def resynced(self, told: Subscribed) -> None:
+        """Say that events were missed for good, and that it goes on after them."""
+        success = SubscriptionSuccess.of(told)
+        name = success.__event__.name
+        self.say(frames.answer(name, frames.encode(success), channel=told.channel))
 
     def end(self) -> None:
         """Let go of everything."""
@@ -199,15 +206,7 @@ class EventStreams:
         told = self._fanout.subscribe(stream, where, since=since, epoch=epoch)
         stream.follow(where, stream.channels[where])
         if not told.recovered:
-            success = SubscriptionSuccess(
-                channel=told.channel,
-                epoch=told.epoch,
-                offset=told.offset,
-                oldest=told.oldest,
-                recovered=False,
-            )
-            name = success.__event__.name
-            stream.say(frames.answer(name, frames.encode(success), channel=told.channel))
+            stream.resynced(told)
 
     async def _write(self, response: web.StreamResponse, stream: EventStream) -> None:
         await response.write(b"retry: 1000\n\n")

@@ -52,6 +52,8 @@ class Subscriptions:
         caller.require("read", name)
         if data.since is not None and data.since < 0:
             raise BadRequest("since is an offset: 0 for all that is kept, or the last one seen")
+        if data.encoding == "binary" and (is_pattern(name) or not peer.takes_binary):
+            raise BadRequest("binary output is for one terminal's channel, on /ws")
         where = None if is_pattern(name) else self._journal.get(name)
         known = name in peer.patterns or where in peer.channels
         if not known and len(peer.channels) + len(peer.patterns) >= self._limit:
@@ -63,14 +65,14 @@ class Subscriptions:
             )
         if where is None:
             raise NotFound(f"there is no channel {name}")
-        told = self._fanout.subscribe(peer, where, since=data.since, epoch=data.epoch)
-        return SubscriptionSuccess(
-            channel=told.channel,
-            epoch=told.epoch,
-            offset=told.offset,
-            oldest=told.oldest,
-            recovered=told.recovered,
+        told = self._fanout.subscribe(
+            peer,
+            where,
+            since=data.since,
+            epoch=data.epoch,
+            binary=data.encoding == "binary",
         )
+        return SubscriptionSuccess.of(told)
 
     def unsubscribe(self, peer: Peer, _: Caller, request: Request) -> None:
         """Answer `unsubscribe`, likewise."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
-from daemon.core.errors import BadRequest, Conflict, NotFound
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
 from domains.project.commands import (
     AddProject,
@@ -27,6 +27,9 @@ from domains.project.events import ProjectCreated, ProjectRemoved, ProjectUpdate
 
 SCRATCH = "scratch"
 """Id of the project for what is started without one; its folder is in the state dir."""
+
+SCRATCH_GRANT = "project:*"
+"""What creating in the scratch project needs: it belongs to nobody in particular."""
 
 NAME_LENGTH = 200
 
@@ -85,6 +88,24 @@ class ProjectService:
         if not _inside(folder, project.path):
             raise BadRequest(f"{folder} is outside the project {project.name} ({project.path})")
         return project.id, folder
+
+    async def place(
+        self, project_id: str | None, cwd: str | None, caller: Caller
+    ) -> tuple[str, str]:
+        """Find the project and the folder for something new that this caller may make there."""
+        if project_id is None and cwd is None:
+            caller.require("write", SCRATCH_GRANT)
+        elif project_id is not None:
+            caller.require("write", f"project:{project_id}")
+        try:
+            found, folder = await self.locate(project_id, cwd)
+        except AgentcmdError:
+            if project_id is None:  # which folders there are is for those who may use any
+                caller.require("write", "project:*")
+            raise
+        if cwd is not None:
+            caller.require("write", f"project:{found}")
+        return found, folder
 
     @handles(AddProject)
     async def add(self, command: AddProject, _: Caller) -> OneProject:

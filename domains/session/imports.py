@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from daemon.core.bus import EventBus
+from daemon.core.ids import new_id
 from daemon.core.journal import Journal
 from daemon.core.lines import Lines
 from domains.session.agents.adapter import Adapter, Dialogue
@@ -21,7 +22,7 @@ from domains.session.commands import CreateSession, Session, SessionEnd
 from domains.session.events import SessionCreated, SessionMessage
 from domains.session.live import end_session
 from domains.session.messages import Message
-from domains.session.records import SessionRecords, new_id
+from domains.session.records import SessionRecords
 
 log = structlog.get_logger(__name__)
 

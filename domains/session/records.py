@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -24,8 +22,6 @@ SCHEMA = (
     "ALTER TABLE session ADD COLUMN request BLOB",
     archive.SCHEMA,
 )
-
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Session).decode
@@ -121,10 +117,3 @@ class SessionRecords:
             return [_decode(body) for (body,) in db.execute(query, tuple(values))]
 
         return await self._journal.store.read(rows)
-
-
-def new_id() -> str:
-    """Make an id that sorts by time: ten digits of milliseconds, eight at random (base 32)."""
-    stamp, random = int(time.time() * 1000), secrets.randbits(40)
-    high = "".join(_DIGITS[stamp >> shift & 31] for shift in range(45, -5, -5))
-    return high + "".join(_DIGITS[random >> shift & 31] for shift in range(35, -5, -5))

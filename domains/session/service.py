@@ -15,7 +15,8 @@ import structlog
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
-from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
+from daemon.core.errors import BadRequest, Conflict, NotFound, Unavailable
+from daemon.core.ids import new_id
 from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
@@ -51,14 +52,11 @@ from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.events import SessionCreated
 from domains.session.imports import Importer, Place
 from domains.session.live import LiveSession, end_session
-from domains.session.records import SessionRecords, new_id
+from domains.session.records import SessionRecords
 from domains.session.revival import Revivals
 from domains.session.starter import AgentSettings, Starter, check_images
 
 log = structlog.get_logger(__name__)
-
-SCRATCH_GRANT = "project:*"
-"""What creating in the scratch project needs: it belongs to nobody in particular."""
 
 CLOSING_TIMEOUT = 10.0
 """Seconds that a message waits for a process that takes no more to end."""
@@ -70,8 +68,10 @@ PAGE = 100
 class Projects(Protocol):
     """What sessions need of the projects."""
 
-    async def locate(self, project_id: str | None, cwd: str | None) -> tuple[str, str]:
-        """Find the project and the folder for something new."""
+    async def place(
+        self, project_id: str | None, cwd: str | None, caller: Caller
+    ) -> tuple[str, str]:
+        """Find the project and the folder for something new that this caller may make there."""
 
 
 class SessionService:
@@ -152,7 +152,7 @@ class SessionService:
             )
         if command.restart is not None and adapter.abilities.conversation:
             raise BadRequest(f"agent {adapter.name} is resumed; restart is for agent command")
-        project_id, cwd = await self._place(command.project_id, command.cwd, caller)
+        project_id, cwd = await self._projects.place(command.project_id, command.cwd, caller)
         self._tasks.require_open()  # the folder has taken its time
         session = Session(
             id=new_id(),
@@ -186,29 +186,11 @@ class SessionService:
         await self._journal.flushed()
         return OneSession(session_id=session.id, session=session)
 
-    async def _place(
-        self, wanted: str | None, folder: str | None, caller: Caller
-    ) -> tuple[str, str]:
-        """Find the project and the folder, and see that the caller may use them."""
-        if wanted is None and folder is None:
-            caller.require("write", SCRATCH_GRANT)
-        elif wanted is not None:
-            caller.require("write", f"project:{wanted}")
-        try:
-            project_id, cwd = await self._projects.locate(wanted, folder)
-        except AgentcmdError:
-            if wanted is None:  # which folders there are is for those who may use any
-                caller.require("write", "project:*")
-            raise
-        if folder is not None:
-            caller.require("write", f"project:{project_id}")
-        return project_id, cwd
-
     @handles(ImportSessions)
     async def import_(self, command: ImportSessions, caller: Caller) -> ImportedSessions:
         """Take over an agent's own conversations."""
         adapter = _adapter(command.agent)
-        project_id, cwd = await self._place(command.project_id, command.cwd, caller)
+        project_id, cwd = await self._projects.place(command.project_id, command.cwd, caller)
         env = self._starter.environment(adapter)
         wanted = Place(project_id=project_id, cwd=cwd, user=caller.sub)
         sessions, known = await self._importer.take_all(adapter, wanted, env)

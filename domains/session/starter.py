@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from daemon.core.bus import EventBus
+from daemon.core.environment import child_environment
 from daemon.core.errors import BadRequest
 from daemon.core.program import Program, specification
 from daemon.core.supervisor import Slots
@@ -18,7 +19,6 @@ from domains.session.agents.adapter import Adapter, Invocation
 from domains.session.archive import Archive
 from domains.session.commands import CreateSession, Session, SessionEnd
 from domains.session.conversation import Conversation, SessionSettings, Words
-from domains.session.environment import child_environment
 from domains.session.live import LiveSession
 from domains.session.messages import Image
 from domains.session.plain import PlainSession

@@ -229,9 +229,8 @@ async def launcher():
 async def test_a_process_hands_over_both_streams_and_its_exit(launcher):
     got = []
     gate = Gate(lambda: 0, 1 << 20)
-    process = await Process.start(
-        launcher, program("echo out; echo err >&2; exit 9"), gate, lambda *chunk: got.append(chunk)
-    )
+    child = await launcher.launch(program("echo out; echo err >&2; exit 9"))
+    process = Process.on_pipes(child, gate, lambda *chunk: got.append(chunk))
     await asyncio.wait([process.exited])
     assert (await process.finish(1.0)).code == 9
     assert sorted(got) == [("stderr", b"err\n"), ("stdout", b"out\n")]
@@ -241,9 +240,8 @@ async def test_a_process_hands_over_both_streams_and_its_exit(launcher):
 async def test_a_process_takes_input(launcher):
     got = []
     gate = Gate(lambda: 0, 1 << 20)
-    process = await Process.start(
-        launcher, program("cat", stdin=True), gate, lambda _, chunk: got.append(chunk)
-    )
+    child = await launcher.launch(program("cat", stdin=True))
+    process = Process.on_pipes(child, gate, lambda _, chunk: got.append(chunk))
     process.feed.write(b"hello\n")
     process.feed.end()
     await asyncio.wait([process.exited])
@@ -253,20 +251,8 @@ async def test_a_process_takes_input(launcher):
 
 async def test_a_stop_kills_what_does_not_heed_it(launcher):
     ready = asyncio.Event()
-    process = await Process.start(
-        launcher,
-        program("trap '' TERM; echo ready; while :; do sleep 1; done"),
-        Gate(lambda: 0, 1 << 20),
-        lambda *_: ready.set(),
-    )
+    child = await launcher.launch(program("trap '' TERM; echo ready; while :; do sleep 1; done"))
+    process = Process.on_pipes(child, Gate(lambda: 0, 1 << 20), lambda *_: ready.set())
     await ready.wait()
     await asyncio.wait_for(process.stop(signal.SIGTERM, 0.1), 10)
     assert (await process.finish(1.0)).signal == signal.SIGKILL
-
-
-async def test_what_cannot_be_started_says_so_and_leaves_no_pump(launcher):
-    gate = Gate(lambda: 0, 1 << 20)
-    missing = Program(argv=["/no/such/program"], cwd="/", env={})
-    with pytest.raises(SpawnFailed):
-        await Process.start(launcher, missing, gate, lambda *_: None)
-    assert gate.pumps == 0

@@ -159,8 +159,9 @@ async def test_every_command_is_carried_out_where_the_document_says(running, doc
 
     monkeypatch.setattr(running.daemon._dispatcher, "call", noted)
     monkeypatch.setattr(running.daemon._dispatcher, "call_with", noted)
-    for name, command in sorted(build_registry().commands.items()):
-        route = command_route(command)
+    registry = build_registry()
+    for name, command in sorted(registry.commands.items()):
+        route = command_route(registry, command)
         assert document["paths"][route.path][route.method.lower()]["operationId"] == name
         async with running.http.request(
             route.method, running.url + filled(route.path), headers=running.headers()

@@ -96,7 +96,7 @@ def test_every_event_and_command_is_on_it_with_its_sentence_and_fields(text, out
             for field in declared.__struct_encode_fields__:
                 assert f'<th scope="row"><code>{field}</code></th>' in article, (name, field)
     for command in registry.commands.values():
-        route = command_route(command)
+        route = command_route(registry, command)
         assert f"HTTP {route.method} {route.path}." in words
 
 

@@ -1,0 +1,111 @@
+"""Recordings of terminals: one file each, begun and ended on request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from daemon.core.bus import EventBus
+from daemon.core.errors import Conflict, NotFound
+from daemon.core.supervisor import Supervisor
+from domains.shell import commands
+from domains.shell.events import ShellRecording
+from domains.shell.recording import Header, Recording
+from domains.shell.terminal import LiveTerminal
+
+MEDIA_TYPE = "application/x-asciicast"
+
+
+class Recorder:
+    """Starts, ends and finds the recordings of terminals."""
+
+    def __init__(self, *, bus: EventBus, supervisor: Supervisor, folder: Path) -> None:
+        """Record into a folder, which is made when it is needed."""
+        self._bus = bus
+        self._supervisor = supervisor
+        self._folder = folder
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def start(
+        self, live: LiveTerminal, *, limit: int, holds_input: bool
+    ) -> commands.Recording:
+        """Begin a recording; Conflict where one runs, Unavailable where no file can be made."""
+        terminal = live.terminal
+        if terminal.state == "exited":
+            raise Conflict(f"the terminal {terminal.id} has exited; there is nothing to record")
+        if live.recording is not None and live.recording.state == "recording":
+            raise Conflict(f"the terminal {terminal.id} is being recorded already")
+        header = Header(
+            cols=terminal.cols,
+            rows=terminal.rows,
+            command=" ".join(terminal.command),
+            title=terminal.name or terminal.title or None,
+        )
+        recording = await Recording.start(
+            self._folder / f"{terminal.id}.cast",
+            header,
+            supervisor=self._supervisor,
+            limit=limit,
+            holds_input=holds_input,
+            ended=lambda reason: self._tell(live, "ended", reason),
+        )
+        if live.recording is not None and live.recording.state == "recording":
+            await recording.close()
+            raise Conflict(f"the terminal {terminal.id} is being recorded already")
+        live.recording = recording
+        self._tell(live, "recording")
+        return self.find(live)
+
+    async def stop(self, live: LiveTerminal) -> commands.Recording:
+        """End a recording; Conflict where none runs."""
+        recording = live.recording
+        if recording is None or recording.state == "ended":
+            raise Conflict(f"the terminal {live.terminal.id} is not being recorded")
+        await recording.close()
+        self._tell(live, "ended", recording.reason or "")
+        return self.find(live)
+
+    def find(self, live: LiveTerminal) -> commands.Recording:
+        """Tell about the newest recording; NotFound where there is none."""
+        recording = live.recording
+        if recording is None:
+            raise NotFound(
+                f"the terminal {live.terminal.id} has no recording; 'agentcmd shell record' begins one"
+            )
+        return commands.Recording(
+            terminal_id=live.terminal.id,
+            path=str(recording.path),
+            media_type=MEDIA_TYPE,
+            state=recording.state,
+            started_at=recording.started_at,
+            bytes=recording.bytes,
+            reason=recording.reason or "",
+        )
+
+    def finish(self, live: LiveTerminal) -> None:
+        """End the recording of a terminal that has ended, beside the rest."""
+        if live.recording is not None:
+            closing = self._supervisor.start(
+                live.recording.close(), name=f"recording:{live.terminal.id}"
+            )
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def end(self, terminals: Iterable[LiveTerminal]) -> None:
+        """Wait until what was recorded is written."""
+        for live in terminals:
+            if live.recording is not None and live.recording.state == "recording":
+                self.finish(live)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _tell(self, live: LiveTerminal, state: str, reason: str = "") -> None:
+        self._bus.emit(
+            ShellRecording(
+                terminal_id=live.terminal.id,
+                project_id=live.terminal.project_id,
+                state=state,
+                reason=reason,
+            )
+        )
