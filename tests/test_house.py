@@ -119,6 +119,7 @@ def test_every_event_and_command_has_its_published_sentence():
     assert {name.split(".")[0] for name in registry.commands} == {
         "project",
         "session",
+        "shell",
         "task",
         "system",
     }

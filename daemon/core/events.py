@@ -66,13 +66,12 @@ class Answer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Attachment(Answer):
-    """What a command answers with that is a file: HTTP sends the file itself.
+    """What a command answers with that is a file at `path`: HTTP sends the file itself."""
 
-    `path` is where it is on the daemon's machine, `media_type` what it is.
-    """
+    media_type: ClassVar[str]
+    """What the file is, as in `text/plain`."""
 
     path: str
-    media_type: str
 
 
 class CommandInfo(msgspec.Struct, frozen=True):

@@ -25,10 +25,10 @@ class Program:
     """What to start: `argv[0]` is looked up on the PATH of `env`, `cwd` is absolute.
 
     Without `stdin` the program reads /dev/null; with a `terminal` all three streams are a
-    pseudoterminal of that size, which controls its session. `memory_bytes` and `processes` are limits of the
-    whole tree where tasks have cgroups, else of each process and of the user's processes; 0 is no
-    limit. The names of `limits` are those of resource(7) in
-    lower case without RLIMIT_, for instance `{"nofile": 1024}`.
+    pseudoterminal of that size, which controls its session. `memory_bytes` and `processes` are
+    limits of the whole tree where tasks have cgroups, else of each process and of the user's
+    processes; 0 is no limit. The names of `limits` are those of resource(7) in lower case without
+    RLIMIT_, for instance `{"nofile": 1024}`.
     """
 
     argv: Sequence[str]

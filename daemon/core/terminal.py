@@ -1,4 +1,4 @@
-"""A program at a pseudoterminal as the daemon sees it: its master, its size, its foreground group."""
+"""A program at a pseudoterminal as the daemon sees it: the master, its size, its foreground."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TerminalProcess(Process):
     """A program at a terminal; its output goes to `output("terminal", chunk)`."""
 
     def __init__(self, child: Child, output: Output, *, input_bytes: int) -> None:
-        """Take over a child at a terminal; at most `input_bytes` wait for one that does not read."""
+        """Take over a child at a terminal; `input_bytes` may wait for one that does not read."""
         fd = child.stdout
         self.pump = TerminalPump(fd, lambda chunk: output("terminal", chunk))
         feed = Feed(fd, lambda: None, limit=input_bytes, step=WRITE_BYTES)

@@ -82,6 +82,25 @@ QUESTION: Data = {
     "toolUseId": "toolu-7",
 }
 
+TERMINAL_ID = "01kdwr2m7q4z8c1h5e"
+
+TERMINAL: Data = {
+    "id": TERMINAL_ID,
+    "projectId": PROJECT_ID,
+    "state": "running",
+    "command": ["/bin/bash", "-l"],
+    "cwd": "/home/ada/shop",
+    "user": "ada",
+    "cols": 120,
+    "rows": 40,
+    "createdAt": 1767225600.5,
+    "pid": 48377,
+    "byteOffset": 5120,
+    "viewers": 1,
+}
+
+OF_TERMINAL: Data = {"terminalId": TERMINAL_ID}
+TERMINAL_IN_PROJECT: Data = {"terminalId": TERMINAL_ID, "projectId": PROJECT_ID}
 OF_SESSION: Data = {"sessionId": SESSION_ID}
 IN_PROJECT: Data = {"sessionId": SESSION_ID, "projectId": PROJECT_ID}
 OF_PROJECT: Data = {"projectId": PROJECT_ID}
@@ -185,6 +204,24 @@ EVENTS: dict[str, Data] = {
         "cpuSeconds": 0.4,
         "maxRssBytes": 18_874_368,
     },
+    "shell.created": {**TERMINAL_IN_PROJECT, "terminal": TERMINAL},
+    "shell.output": {**OF_TERMINAL, "data": "$ make\r\n", "byteOffset": 5120},
+    "shell.resized": {**OF_TERMINAL, "cols": 100, "rows": 30},
+    "shell.title": {**OF_TERMINAL, "title": "vim README.md", "folder": "/home/ada/shop"},
+    "shell.recording_updated": {**TERMINAL_IN_PROJECT, "state": "recording"},
+    "shell.error": {
+        **TERMINAL_IN_PROJECT,
+        "code": "daemon_stopped",
+        "message": "the daemon was stopped, and its terminals with it; open a new one",
+    },
+    "shell.exit": {
+        **TERMINAL_IN_PROJECT,
+        "exitCode": 0,
+        "reason": "exited",
+        "durationMs": 93000,
+        "cpuSeconds": 1.25,
+        "maxRssBytes": 14_680_064,
+    },
     "system.guarded": {"reason": "the disk of the state dir has 12 MiB left"},
 }
 """The data of every event."""
@@ -193,6 +230,15 @@ ONE_PROJECT: Data = {**OF_PROJECT, "project": PROJECT}
 ONE_SESSION: Data = {**OF_SESSION, "session": SESSION}
 STOPPING: Data = {**OF_SESSION, "state": "working"}
 ONE_TASK: Data = {"taskId": TASK_ID, "state": "running", "task": TASK}
+ONE_TERMINAL: Data = {**OF_TERMINAL, "terminal": TERMINAL}
+AT_TERMINAL: Data = {**OF_TERMINAL, "state": "running", "cols": 120, "rows": 40}
+RECORDING: Data = {
+    **OF_TERMINAL,
+    "path": f"/home/ada/.local/state/agentcmd/recordings/{TERMINAL_ID}.cast",
+    "state": "recording",
+    "startedAt": 1767225610.0,
+    "bytes": 2048,
+}
 ENDING: Data = {"taskId": TASK_ID, "state": "stopping", "task": {**TASK, "state": "stopping"}}
 
 COMMANDS: dict[str, Example] = {
@@ -225,6 +271,19 @@ COMMANDS: dict[str, Example] = {
     "session.input": Example({**OF_SESSION, "data": "yes\n", "end": True}, STOPPING),
     "session.cancel": Example(OF_SESSION, STOPPING),
     "session.kill": Example(OF_SESSION, STOPPING),
+    "shell.create": Example({"projectId": PROJECT_ID, "cols": 120, "rows": 40}, ONE_TERMINAL),
+    "shell.list": Example({"projectId": PROJECT_ID}, {"terminals": [TERMINAL]}),
+    "shell.get": Example(OF_TERMINAL, ONE_TERMINAL),
+    "shell.input": Example({**OF_TERMINAL, "data": "make\r"}, AT_TERMINAL),
+    "shell.resize": Example({**OF_TERMINAL, "cols": 120, "rows": 40}, AT_TERMINAL),
+    "shell.signal": Example({**OF_TERMINAL, "signal": "SIGINT"}, AT_TERMINAL),
+    "shell.ack": Example({**OF_TERMINAL, "offset": 5120}, AT_TERMINAL),
+    "shell.close": Example(
+        OF_TERMINAL, {**OF_TERMINAL, "exitCode": None, "reason": "closed", "signal": 1}
+    ),
+    "shell.record": Example({**OF_TERMINAL, "maxBytes": 1048576}, RECORDING),
+    "shell.stop_recording": Example(OF_TERMINAL, {**RECORDING, "state": "ended"}),
+    "shell.recording": Example(OF_TERMINAL, RECORDING),
     "system.status": Example(
         {},
         {

@@ -268,7 +268,7 @@ def command_route(registry: Registry, command: type[Command]) -> Route:
 
 def _reply(answer: type[Answer], *, creates: bool, reads: bool) -> Reply:
     if reads and issubclass(answer, Attachment):
-        return Reply(200, "The file itself.", TEXT, "application/octet-stream")
+        return Reply(200, "The file itself.", TEXT, answer.media_type)
     return Reply(201 if creates else 200, first_line(answer), answer)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -79,6 +79,8 @@ class Recording(Attachment):
 
     `bytes` are written so far. `reason` says why it has ended, where nobody has asked for that.
     """
+
+    media_type: ClassVar[str] = "application/x-asciicast"
 
     terminal_id: str
     state: Literal["recording", "ended"]
@@ -209,7 +211,7 @@ class CloseShell(Command):
 
 @command("shell.record", action="write", channel="shell:terminal:{terminal_id}", answer=Recording)
 class RecordShell(Command):
-    """Record a terminal from now on, in asciicast v3; its input too, passwords and all, if asked."""
+    """Record a terminal from now on, in asciicast v3."""
 
     terminal_id: str
     input: bool = False

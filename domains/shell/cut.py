@@ -38,6 +38,7 @@ _UNFINISHED = re.compile(
 )
 _STEP = re.compile(rb"\n|" + SEQUENCE)
 _C1 = re.compile(rb"\xc2([\x80-\x9f])")
+_NOISE = bytes(byte for byte in range(256) if re.match(rb"[%b]" % NOISE, bytes((byte,))))
 _INSIDE_A_CHARACTER = re.compile(rb"[\x80-\xbf]{0,3}")
 
 
@@ -49,6 +50,11 @@ def seven_bit(data: bytes) -> bytes:
     if b"\xc2" not in data:
         return data
     return _C1.sub(lambda found: bytes((0x1B, found[1][0] - 0x40)), data)
+
+
+def without_noise(text: bytes) -> bytes:
+    """Leave out of a sequence what parsers pass over."""
+    return text.translate(None, _NOISE)
 
 
 def unfinished(data: bytes, end: int) -> int:

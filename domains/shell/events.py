@@ -45,8 +45,8 @@ class ShellTitle(Event):
     folder: str
 
 
-@event("shell.recording", "shell:terminal:{terminal_id}", "project:{project_id}")
-class ShellRecording(Event):
+@event("shell.recording_updated", "shell:terminal:{terminal_id}", "project:{project_id}")
+class ShellRecordingUpdated(Event):
     """A recording began or ended; `reason` says why, where nobody has asked for its end."""
 
     terminal_id: str

@@ -260,7 +260,7 @@ class TerminalLog(ChannelLog):
         return min(place, self.flushed), True
 
     def _afresh(self, view: View, after: int) -> int:
-        """Have a viewer begin with what is kept after an offset, as a terminal that knows nothing."""
+        """Have a viewer begin after an offset, as a terminal that knows nothing."""
         first = next(
             (
                 place

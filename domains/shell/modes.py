@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from domains.shell.cut import NOISE, seven_bit, unfinished
+from domains.shell.cut import NOISE, seven_bit, unfinished, without_noise
 
 HELD = 4 << 10
 """Bytes kept of a sequence that has not ended; what follows up to its end is passed over."""
@@ -59,7 +59,6 @@ _STRING = re.compile(
     rb'|9;9;"?(?P<plain>[^"]*))',
     re.DOTALL,
 )
-_NOISE = bytes(byte for byte in range(256) if re.match(rb"[%b]" % NOISE, bytes((byte,))))
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 _MODES = {4: "insert", 20: "line_feed"}
@@ -180,7 +179,7 @@ class Tracker:
             if kind == "shift":
                 self._change(shifted=text == b"\x0e")
                 continue
-            text = text.translate(None, _NOISE)
+            text = without_noise(text)
             if kind == "charset":
                 self._change(**{"g0" if text.startswith(b"(") else "g1": text[1:]})
                 continue
@@ -298,7 +297,7 @@ def _folded(runs: Iterable[bytes]) -> bytes:
     """Reduce the parameters of SGRs to those that still count, in one order."""
     now: dict[int, bytes] = {}
     for run in runs:
-        for number, parameter in _parameters(run.translate(None, _NOISE)):
+        for number, parameter in _parameters(without_noise(run)):
             if number == 0:
                 now.clear()
             elif number in _ENDS or parameter == b"4:0":

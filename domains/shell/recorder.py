@@ -10,11 +10,9 @@ from daemon.core.bus import EventBus
 from daemon.core.errors import Conflict, NotFound
 from daemon.core.supervisor import Supervisor
 from domains.shell import commands
-from domains.shell.events import ShellRecording
+from domains.shell.events import ShellRecordingUpdated
 from domains.shell.recording import Header, Recording
 from domains.shell.terminal import LiveTerminal
-
-MEDIA_TYPE = "application/x-asciicast"
 
 
 class Recorder:
@@ -71,12 +69,12 @@ class Recorder:
         recording = live.recording
         if recording is None:
             raise NotFound(
-                f"the terminal {live.terminal.id} has no recording; 'agentcmd shell record' begins one"
+                f"the terminal {live.terminal.id} has no recording; begin one with "
+                "'agentcmd shell record'"
             )
         return commands.Recording(
             terminal_id=live.terminal.id,
             path=str(recording.path),
-            media_type=MEDIA_TYPE,
             state=recording.state,
             started_at=recording.started_at,
             bytes=recording.bytes,
@@ -102,7 +100,7 @@ class Recorder:
 
     def _tell(self, live: LiveTerminal, state: str, reason: str = "") -> None:
         self._bus.emit(
-            ShellRecording(
+            ShellRecordingUpdated(
                 terminal_id=live.terminal.id,
                 project_id=live.terminal.project_id,
                 state=state,

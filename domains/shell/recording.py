@@ -114,7 +114,6 @@ class Recording:
         self._queue = file.queue
         self._taken = 0  # bytes that were ever put into the queue
         self._asked = 0  # how many of them the thread was asked to write
-        self._closed = False
         self._loop = asyncio.get_running_loop()
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -163,7 +162,6 @@ class Recording:
 
     async def close(self) -> None:
         """End it, and wait a few seconds until what was taken is written."""
-        self._closed = True
         self._end(None)
         await asyncio.wait({self._task}, timeout=CLOSE_WITHIN)
         if not self._task.done():  # it writes what waits should the disk ever answer
@@ -217,8 +215,6 @@ class Recording:
             self._loop.call_soon(self._tell, reason)
 
     def _tell(self, reason: str) -> None:
-        if self._closed:
-            return
         try:
             self._ended(reason)
         except Exception:

@@ -6,27 +6,22 @@ import asyncio
 import base64
 import binascii
 import os
-import pwd
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
 import structlog
-from msgspec import structs
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
 from daemon.core.environment import child_environment
 from daemon.core.errors import (
-    AgentcmdError,
     BadRequest,
     NotFound,
     RateLimited,
-    SpawnFailed,
-    Unavailable,
 )
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
@@ -52,64 +47,11 @@ from domains.shell.commands import (
     TerminalExit,
     TerminalState,
 )
+from domains.shell.opening import ENVIRONMENT, KIND, ShellSettings, limits, own_shell, refusal
 from domains.shell.recorder import Recorder
 from domains.shell.terminal import LiveTerminal
 
 log = structlog.get_logger(__name__)
-
-KIND = "terminal"
-
-ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-"""What a terminal says of itself: what xterm.js and all current emulators can do."""
-
-NO_SHELLS = ("nologin", "false")
-"""What stands in passwd for a user who is not to log in, as a service's."""
-
-THEIR_FAULT = frozenset({
-    "program_not_found", "not_executable", "is_directory", "cwd_missing", "exec_format",
-    "interpreter_missing", "too_big",
-})  # fmt: skip
-"""Reasons of a failed start that another try does not mend."""
-
-
-class ShellSettings(Protocol):
-    """The section of the settings for terminals."""
-
-    @property
-    def program(self) -> str:
-        """Give the shell; empty: the user's own."""
-
-    @property
-    def max_terminals(self) -> int:
-        """Give how many may be open."""
-
-    @property
-    def max_terminals_per_user(self) -> int:
-        """Give how many of one user."""
-
-    @property
-    def ring_bytes(self) -> int:
-        """Give how much output of one is kept."""
-
-    @property
-    def idle_timeout(self) -> float:
-        """Give the seconds without viewer, input and output that end one; 0: none."""
-
-    @property
-    def close_grace(self) -> float:
-        """Give the seconds from the hang-up to the kill."""
-
-    @property
-    def keep_ended(self) -> float:
-        """Give the seconds that an ended one can still be looked at."""
-
-    @property
-    def clipboard(self) -> bool:
-        """Tell whether programs may write to the clipboards of viewers."""
-
-    @property
-    def recording_bytes(self) -> int:
-        """Give the largest recording."""
 
 
 class Projects(Protocol):
@@ -372,40 +314,6 @@ async def open_service(
         yield service
     finally:
         await service.end()
-
-
-def own_shell(environ: Mapping[str, str]) -> str:
-    """Find the shell of the user as whom the daemon runs."""
-    named = environ.get("SHELL", "")
-    if not named:
-        try:
-            named = pwd.getpwuid(os.getuid()).pw_shell
-        except KeyError:  # a uid without a name, as in containers
-            named = ""
-    return named if named and Path(named).name not in NO_SHELLS else "/bin/sh"
-
-
-def limits(task_settings: TaskSettings, shell_settings: ShellSettings) -> TaskSettings:
-    """Give what holds for terminals: no end but their own, unless their kind has one set."""
-    own = task_settings.kinds.get(KIND)
-    set_ = own.run_timeout if own is not None and own.run_timeout >= 0 else 0.0
-    return structs.replace(
-        task_settings.of(KIND),
-        run_timeout=set_,
-        silence_timeout=0.0,
-        stop_grace=shell_settings.close_grace,
-        drain_timeout=0.0,  # what is left behind is ended at once; what it wrote is read all the same
-    )
-
-
-def refusal(task: Task) -> AgentcmdError:
-    """Say why a terminal was not opened."""
-    error = task.failure
-    if error is None:
-        return Unavailable("the terminal was closed before its program ran; try again")
-    if isinstance(error, SpawnFailed) and error.details.get("reason") in THEIR_FAULT:
-        return BadRequest(error.message, **error.details)
-    return error
 
 
 def _state(live: LiveTerminal) -> TerminalState:

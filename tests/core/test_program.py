@@ -29,6 +29,7 @@ def test_a_specification_is_its_length_and_the_fields():
         "record": "",
         "cgroup": "",
         "home": "",
+        "terminal": "",
     }
 
 

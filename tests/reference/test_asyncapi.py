@@ -58,7 +58,8 @@ def test_an_event_is_in_the_channels_that_it_is_told_on(document):
     for name, event in build_registry().events.items():
         on = {key for key, of in document["channels"].items() if name in of["messages"]}
         told = event.__event__.channels
-        prefixes = {c.prefix.rstrip(":") if c.field else f"{c.prefix}.log" for c in told}
+        names = {c: c.prefix.rstrip(":").replace(":", ".") for c in told}
+        prefixes = {name if c.field else f"{name}.log" for c, name in names.items()}
         assert on == (prefixes or {"global"}), name
     assert document["channels"]["session"]["address"] == "session:{sessionId}"
     assert document["channels"]["session"]["parameters"].keys() == {"sessionId"}

@@ -25,7 +25,10 @@ LEFT_OUT = ("system.stop", "events")
 async def test_schemathesis_finds_nothing(start_daemon, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))  # no program that it may think of is found
     monkeypatch.setenv("HOME", str(tmp_path))
-    running = await start_daemon()
+    shell = tmp_path / "shell"  # what it types is nobody's command
+    shell.write_text("#!/bin/sh\nexec /bin/cat\n")
+    shell.chmod(0o755)
+    running = await start_daemon(SHELL__PROGRAM=str(shell))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "schemathesis.cli", "run", str(DOCUMENT), "--url", running.url),

@@ -50,7 +50,7 @@ def test_a_renamed_field_of_an_event_is_stale_where_messages_are_told():
 
     registry = build_registry()
     events = registry.events | {"project.created": ProjectCreated}
-    other = Registry(events.values(), registry.commands.values())
+    other = Registry(events.values(), registry.commands.values(), registry.nouns)
     assert {path.name for path in stale(ROOT, other)} == {"asyncapi.json", "index.html"}
 
 
@@ -80,7 +80,7 @@ def test_another_sentence_is_stale_also_in_the_readme():
 
     registry = build_registry()
     events = registry.events | {"global.pong": Pong}
-    other = Registry(events.values(), registry.commands.values())
+    other = Registry(events.values(), registry.commands.values(), registry.nouns)
     assert {path.name for path in stale(ROOT, other)} == {
         "README.md",
         "asyncapi.json",
@@ -94,7 +94,9 @@ def test_what_has_no_docstring_cannot_be_written():
         pass
 
     registry = build_registry()
-    other = Registry((*registry.events.values(), Silent), registry.commands.values())
+    other = Registry(
+        (*registry.events.values(), Silent), registry.commands.values(), registry.nouns
+    )
     with pytest.raises(LookupError, match="Silent has no docstring"):
         written(ROOT, other)
 
