@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -18,7 +19,7 @@ class Viewer:
     def __init__(self, raw: aiohttp.ClientWebSocketResponse) -> None:
         self.raw = raw
         self.id = ""
-        self.output = b""
+        self.output = bytearray()
         self.start = 0  # byte offset of the first that is kept
         self.next_byte = 0
         self.jumps: list[tuple[int, int]] = []
@@ -34,6 +35,7 @@ class Viewer:
         raw = await running.http.ws_connect(f"{running.url}/ws", headers=headers, max_msg_size=0)
         viewer = cls(raw)
         await viewer.take()
+        viewer.events.clear()
         return viewer
 
     async def create(self, *command: str, binary: bool = True, **fields: Any) -> Viewer:
@@ -103,15 +105,23 @@ class Viewer:
         else:
             self.events.append(message)
 
-    async def until(self, *wanted: str | bytes, timeout: float = 10.0) -> None:
-        """Read until the output holds bytes, or an event of a type has come."""
+    async def until(
+        self, wanted: str | bytes | Callable[[], object], timeout: float = 10.0
+    ) -> None:
+        """Read until the output holds bytes, an event of a type has come, or something is true."""
+        looked = 0
+
+        def found() -> object:
+            nonlocal looked
+            if isinstance(wanted, bytes):  # a flood is not searched from its beginning each time
+                start, looked = max(0, looked - len(wanted)), len(self.output)
+                return self.output.find(wanted, start) >= 0
+            if isinstance(wanted, str):
+                return any(event["type"] == wanted for event in self.events)
+            return wanted()
+
         async with asyncio.timeout(timeout):
-            while not any(
-                each in self.output
-                if isinstance(each, bytes)
-                else any(event["type"] == each for event in self.events)
-                for each in wanted
-            ):
+            while not found():
                 await self.take(timeout)
 
     def told(self, type_: str) -> list[dict[str, Any]]:

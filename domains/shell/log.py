@@ -138,6 +138,15 @@ class TerminalLog(ChannelLog):
         self.frames.append(chunk)
         self.ring_bytes += len(chunk)
 
+    def screen(self) -> bytes:
+        """Give what a terminal that knows nothing is shown to look as this one does."""
+        view = View("", binary=True)
+        after = self._afresh(view, max(self.base, self._back(RESYNC_BYTES)))
+        kept = [each for each in self.frames[after - self.base :] if isinstance(each, Chunk)]
+        data = b"".join(each.data for each in kept)
+        start = view.start - kept[0].at if kept else 0
+        return view.prefix + silenced(b"", data[start:], b"")
+
     def trim(self) -> None:
         """Keep the ring within its budget, in larger steps: a list is cut in front."""
         if self.ring_bytes > self._limit + self._limit // 8:
@@ -292,12 +301,17 @@ class TerminalLog(ChannelLog):
 
     def resync(self, who: object) -> int | None:
         """Have one go on near the end, because what should come next is gone."""
-        after, size = self.flushed, 0
-        while after > self.base and size < RESYNC_BYTES:
-            after -= 1
-            size += len(self.frames[after - self.base])
+        after = self._back(RESYNC_BYTES)
         view = self.views.get(who)
         return after if view is None else self._afresh(view, after)
+
+    def _back(self, size: int) -> int:
+        """Give the offset after which the newest events have about so many bytes."""
+        after = self.flushed
+        while after > self.base and size > 0:
+            after -= 1
+            size -= len(self.frames[after - self.base])
+        return after
 
     def left(self, who: object) -> None:
         """Forget a viewer."""

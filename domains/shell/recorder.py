@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
+
+import structlog
 
 from daemon.core.bus import EventBus
 from daemon.core.errors import Conflict, NotFound
 from daemon.core.supervisor import Supervisor
 from domains.shell import commands
 from domains.shell.events import ShellRecordingUpdated
-from domains.shell.recording import Header, Recording
+from domains.shell.recording import Header, Recording, mend
 from domains.shell.terminal import LiveTerminal
+
+log = structlog.get_logger(__name__)
 
 
 class Recorder:
@@ -24,6 +29,14 @@ class Recorder:
         self._supervisor = supervisor
         self._folder = folder
         self._closing: set[asyncio.Task[None]] = set()
+
+    def mend(self) -> None:
+        """Take torn last lines away that a killed daemon has left; blocks."""
+        for path in self._folder.glob("*.cast"):
+            try:
+                mend(path)
+            except OSError as error:
+                log.warning("recording.not_mended", path=str(path), error=str(error))
 
     async def start(
         self, live: LiveTerminal, *, limit: int, holds_input: bool
@@ -37,7 +50,7 @@ class Recorder:
         header = Header(
             cols=terminal.cols,
             rows=terminal.rows,
-            command=" ".join(terminal.command),
+            command=shlex.join(terminal.command),
             title=terminal.name or terminal.title or None,
         )
         recording = await Recording.start(
@@ -52,6 +65,7 @@ class Recorder:
             await recording.close()
             raise Conflict(f"the terminal {terminal.id} is being recorded already")
         live.recording = recording
+        recording.output(live.log.screen())  # what stands there already
         self._tell(live, "recording")
         return self.find(live)
 

@@ -36,7 +36,7 @@ BATCH_BYTES = 256 << 10
 """Bytes that wait and are written before their time; also what one `write` takes, about."""
 
 BEHIND_BYTES = 8 << 20
-"""Bytes that may wait for a slow disk, besides those that it is taking."""
+"""Bytes that may wait for a slow disk, those that it is taking included."""
 
 EVENT_BYTES = 128
 """What an event weighs in the queue besides its data: a tuple, its time, the head of its bytes."""

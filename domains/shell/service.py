@@ -223,6 +223,10 @@ class ShellService:
         """Tell about a recording."""
         return self._recorder.find(self._get(command.terminal_id))
 
+    async def recover(self) -> None:
+        """Mend the recordings of a daemon that was killed."""
+        await asyncio.to_thread(self._recorder.mend)
+
     async def end(self) -> None:
         """Let go of what outlives the terminals."""
         for timer in self._timers.values():
@@ -310,6 +314,7 @@ async def open_service(
         shell_settings=shell_settings,
         state_dir=state_dir,
     )
+    await service.recover()
     try:
         yield service
     finally:

@@ -24,7 +24,7 @@ SEQ = b"".join(b"%d\r\n" % number for number in range(1, 3001))
 async def test_a_fast_exit_delivers_every_byte_and_then_the_end(connect, binary):
     viewer = await connect()
     for _ in range(60):
-        viewer.output, viewer.events = b"", []
+        viewer.output, viewer.events = bytearray(), []
         await viewer.create("sh", "-c", "seq 1 3000; exit 3", binary=binary)
         end = await viewer.exit()
         assert viewer.output == SEQ
