@@ -22,6 +22,7 @@ from daemon.core.process import Process
 from daemon.core.program import Program
 from daemon.core.section import Bytes, Seconds, Section, described
 from daemon.core.supervisor import Slots, Supervisor, Waiter
+from daemon.core.terminal import TerminalProcess
 
 log = structlog.get_logger(__name__)
 
@@ -283,9 +284,6 @@ class Task:
     def _attend(self, child: Child, gate: Gate) -> Process:
         if self._program.terminal is None:
             return Process.on_pipes(child, gate, self._heard_from)
-        # ptyprocess is loaded by the first terminal: a daemon without one does without it.
-        from daemon.core.terminal import TerminalProcess  # noqa: PLC0415
-
         return TerminalProcess(child, self._heard_from, input_bytes=self._limits.input_bytes)
 
     def _next_deadline(self) -> tuple[Reason, float | None]:

@@ -67,9 +67,9 @@ class Viewer:
             self._rtt = min(self._rtt, now - self._probe[1])
             self._probe = None
         passed = now - self._measured_at
-        if passed < INTERVAL:
-            return
-        if self._limited and math.isfinite(self._rtt):
+        if not math.isfinite(self._rtt) or passed < max(INTERVAL, self._rtt):
+            return  # within one journey there are bursts and pauses
+        if self._limited:
             speed = (self.shown - self._measured) / passed
             wanted = int(speed * (self._rtt + DEPTH))
             self.window = max(LEAST_WINDOW, min(MOST_WINDOW, 2 * self.window, wanted))

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from daemon.core.errors import Conflict, SpawnFailed, Unavailable
+from daemon.core.errors import Conflict, Unavailable
 from daemon.core.gate import Gate
 from daemon.core.launcher import Launcher
 from daemon.core.process import STDIN_BYTES, Feed, Process, Pump

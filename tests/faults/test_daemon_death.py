@@ -15,7 +15,7 @@ from support import ENDS, follow, open_descriptors, processes_with, resident
 
 from daemon import home
 from daemon.client import Client
-from daemon.core.errors import Unavailable
+from daemon.core.errors import NotFound, Unavailable
 from daemon.web.auth import Tokens, load_secret
 
 LINES = """
@@ -375,3 +375,21 @@ async def test_out_of_descriptors_is_an_answer_and_passes(daemon_process):
         events = await follow(client, f"session:{created['sessionId']}")
         assert events[-1].type == "session.completed"
         assert open_descriptors(daemon_process.pid) <= used + 2
+
+
+async def test_a_killed_daemon_leaves_nothing_of_a_terminal(daemon_process):
+    daemon_process.start()
+    mark = uuid.uuid4().hex
+    async with daemon_process.client() as client:
+        command = ["sh", "-c", CLINGING.replace("MARK", mark)]
+        created = await client.call("shell.create", {"command": command, "record": True})
+        async with asyncio.timeout(5):
+            while len(processes_with(mark)) < 6:
+                await asyncio.sleep(0.02)
+        daemon_process.kill()
+        await gone(mark)
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        assert (await client.call("shell.list"))["terminals"] == []
+        with pytest.raises(NotFound):
+            await client.call("shell.get", {"terminalId": created["terminalId"]})
