@@ -128,6 +128,12 @@ async def test_a_browsers_websocket_follows_a_session(run):
     assert out.split() == ["one", "two"]
 
 
+async def test_a_browsers_websocket_shows_a_terminal(run):
+    code = f"const token = process.env.AGENTCMD_TOKEN;\n{GUIDE['terminal']}"
+    out = await run(node(), "--experimental-websocket", "--no-warnings", "-e", code=code)
+    assert out.split() == ["one", "two"]
+
+
 async def test_the_python_client_follows_a_session(run):
     out = await run(sys.executable, "-W", "error", "-c", code=GUIDE["client"])
     assert out.splitlines()[-1].split()[1] == "session.completed"
@@ -153,6 +159,7 @@ def test_every_program_of_the_guide_is_run_here():
         "create",
         "history",
         "stream",
+        "terminal",
         "websocket",
         "client",
         "socketio",
