@@ -36,6 +36,7 @@ _UNFINISHED = re.compile(
     rb"|[PX^_][^\x18\x1a\x1b]*+"
     rb"|[ -/][%(noise)b -/]*+)?+\Z" % {b"noise": NOISE}
 )
+_SEQUENCE = re.compile(SEQUENCE)
 _STEP = re.compile(rb"\n|" + SEQUENCE)
 _C1 = re.compile(rb"\xc2([\x80-\x9f])")
 _NOISE = bytes(byte for byte in range(256) if re.match(rb"[%b]" % NOISE, bytes((byte,))))
@@ -76,10 +77,10 @@ def safe_start(data: bytes, wanted: int) -> int:
     """
     data = seven_bit(data)
     at = data.rfind(b"\x1b", 0, wanted)
-    if at < 0:
-        at = _end_of_a_string_begun_before(data)
+    last = _SEQUENCE.match(data, at) if at >= 0 else None
+    at = last.end() if last else _end_of_a_string_begun_before(data)
     place = None
-    for found in _STEP.finditer(data, at):  # what lies between them is plain text
+    for found in _STEP.finditer(data, max(at, wanted - 1)):  # between them is plain text
         begin = found.start()
         if place is None and begin >= wanted:
             place = _next_character(data, max(at, wanted))

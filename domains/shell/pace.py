@@ -86,14 +86,15 @@ class Pace:
         self._out: set[str] = set()
 
     def ack(self, viewer: str, shown: int, head: int, now: float) -> None:
-        """Learn what a viewer has shown of `head` bytes; the first time it begins to count."""
+        """Learn what a viewer has shown of `head` bytes; it counts once it has caught up."""
         known = self._viewers.get(viewer)
         if known is None:
-            self._viewers[viewer] = Viewer(min(shown, head), now)
-            return
-        known.ack(min(shown, head), now)
+            known = self._viewers[viewer] = Viewer(min(shown, head), now)
+            self._out.add(viewer)  # it may have a long past to read
+        else:
+            known.ack(min(shown, head), now)
         if viewer in self._out and not known.holds(head):
-            self._out.discard(viewer)  # it has caught up
+            self._out.discard(viewer)
 
     def leave(self, viewer: str) -> None:
         """Wait no longer for one that has left, or is hidden."""

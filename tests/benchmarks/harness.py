@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,10 +142,29 @@ def peer_folder() -> Path:
     return folder
 
 
+def node_pty() -> Path:
+    """Compile the peer's terminals once, with the headers beside Node where they are installed."""
+    folder = peer_folder()
+    if not (folder / "node_modules/node-pty/build/Release/pty.node").exists():
+        npm, node = (shutil.which(name) or name for name in ("npm", "node"))
+        beside = Path(node).resolve().parents[1]
+        headers = {"npm_config_nodedir": str(beside)} if (beside / "include/node").exists() else {}
+        argv = [npm, "rebuild", "node-pty", "--silent"]
+        quiet = subprocess.DEVNULL
+        subprocess.run(argv, cwd=folder, env={**os.environ, **headers}, stdout=quiet, check=True)
+    shutil.copy(HERE / "peer" / "terminals.js", folder / "terminals.js")
+    return folder
+
+
 def cpu_seconds(pid: int) -> float:
     """Read the user and system time of one process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def cpu_clock(pid: int) -> float:
+    """Read the same from the process's own clock, which /proc rounds to ticks of 10 ms."""
+    return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3), which Python has not
 
 
 def resident(pid: int) -> int:

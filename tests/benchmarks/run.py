@@ -1,7 +1,7 @@
 """Runs the benchmarks: `python tests/benchmarks/run.py [--only NAME]... [--quick]`.
 
 Each prints what it measured beside what is to be reached; ratios are of one run on one machine. The
-last line is all of it as JSON. The peer, Socket.IO on Node, is installed once, into the cache.
+last line is all of it as JSON. The peers on Node are installed once, into the cache.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import idle
 import journal
 import lag
 import spawns
+import terminals
 
 BENCHMARKS = {
     "doors": doors.run,
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "journal": journal.run,
     "lag": lag.run,
     "spawns": spawns.run,
+    "terminals": terminals.run,
 }
 
 
