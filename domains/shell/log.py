@@ -18,7 +18,7 @@ from daemon.core.fanout import Subscriber
 from domains.shell.cut import safe_start
 from domains.shell.events import ShellOutput
 from domains.shell.modes import Modes, Tracker
-from domains.shell.queries import silenced
+from domains.shell.queries import REACH, silenced
 
 RESET = b"\x1bc"
 """RIS: what every terminal begins from (ECMA-48 and DEC STD 070)."""
@@ -28,9 +28,6 @@ RESYNC_BYTES = 128 << 10
 
 OVERHEAD = 128
 """Bytes that a chunk costs besides its data, so that a ring of single keys is bounded, too."""
-
-CONTEXT = 256
-"""Bytes around a chunk in which a query may begin or end."""
 
 OUTPUT = ShellOutput.__event__.name
 
@@ -198,7 +195,9 @@ class TerminalLog(ChannelLog):
         chunk: Chunk = self.frames[place]
         at, data = chunk.at, chunk.data
         if at < view.quiet:
-            data = silenced(self._before(place), data, self._after(place))
+            before = b"".join(reversed(self._near(range(place - 1, -1, -1))))
+            after = b"".join(self._near(range(place + 1, len(self.frames))))
+            data = silenced(before[-REACH:], data, after[:REACH])
         else:
             view.quiet = 0
         if at < view.start:
@@ -220,19 +219,18 @@ class TerminalLog(ChannelLog):
         encoded = frames.encode(told)
         return frames.frame(frames.body(self.head_of(OUTPUT), encoded, chunk.offset, chunk.ts))
 
-    def _before(self, place: int) -> bytes:
-        """Give the end of the output before a chunk."""
-        for entry in reversed(self.frames[:place]):
+    def _near(self, places: range) -> list[bytes]:
+        """Give the output at these places in their order, as far as a query may reach."""
+        found: list[bytes] = []
+        size = 0
+        for place in places:
+            entry = self.frames[place]
             if isinstance(entry, Chunk):
-                return entry.data[-CONTEXT:]
-        return b""
-
-    def _after(self, place: int) -> bytes:
-        """Give the beginning of the output after a chunk."""
-        for entry in self.frames[place + 1 :]:
-            if isinstance(entry, Chunk):
-                return entry.data[:CONTEXT]
-        return b""
+                found.append(entry.data)
+                size += len(entry.data)
+                if size >= REACH:
+                    break
+        return found
 
     # Subscribers
 
@@ -286,7 +284,7 @@ class TerminalLog(ChannelLog):
         tracker = Tracker(chunk.modes)
         tracker.feed(chunk.data[:cut])
         view.start = chunk.at + cut
-        view.prefix = RESET + tracker.modes.restore()
+        view.prefix = RESET + silenced(b"", tracker.modes.restore(), b"")
         view.quiet = self._flushed_size()
         if view.start > 0:
             self._cut()

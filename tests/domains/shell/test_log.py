@@ -148,13 +148,14 @@ def test_the_modes_of_the_place_are_restored_and_queries_are_blanked():
     terminal.write(b"\x1b[?1049h\x1b[?2004h" + b"x" * 2000 + b"\n")
     terminal.write(b"y" * 400 + b"\n\x1b[6n")
     terminal.write(b"\x1b[")
+    terminal.write(b"0")
     terminal.write(b"c" + b"z" * 50)
     _, output, _ = terminal.attach()
     prefix = output[0][1]
     assert b"\x1b[?1049h" in prefix
     assert b"\x1b[?2004h" in prefix
     told = b"".join(piece for _, piece in output[1:])
-    assert told.endswith(b"\0\0\0\0" + b"\0" * 3 + b"z" * 50)
+    assert told.endswith(b"\0\0\0\0" + b"\0" * 4 + b"z" * 50)
     terminal.write(b"\x1b[6n")
     viewer = Viewer()
     terminal.log.stand(viewer, since=None, epoch=None, binary=True)
