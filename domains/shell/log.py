@@ -56,6 +56,8 @@ class View:
 
     id: str
     binary: bool
+    past: int = 0
+    """How many bytes had been written when it came."""
     start: int = 0
     """The first byte that it gets."""
     prefix: bytes = b""
@@ -238,7 +240,7 @@ class TerminalLog(ChannelLog):
         self, who: object, *, since: int | None, epoch: str | None, binary: bool
     ) -> tuple[int, bool]:
         """Choose where a viewer begins; one of bytes without `since` gets the screen, too."""
-        view = View(_id_of(who), binary)
+        view = View(_id_of(who), binary, past=self.size)
         if not binary:
             place, recovered = super().stand(who, since=since, epoch=epoch, binary=False)
         else:

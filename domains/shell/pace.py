@@ -29,13 +29,15 @@ class Viewer:
         "_probe",
         "_rtt",
         "heard",
+        "past",
         "shown",
         "window",
     )
 
-    def __init__(self, shown: int, now: float) -> None:
+    def __init__(self, shown: int, past: int, now: float) -> None:
         """Begin with a window that suits a fast one."""
         self.shown = shown
+        self.past = past
         self.heard = now
         self.window = FIRST_WINDOW
         self._rtt = math.inf
@@ -50,7 +52,7 @@ class Viewer:
 
     def holds(self, head: int) -> bool:
         """Tell whether the program has to wait for this one."""
-        held = head - self.shown >= self.window
+        held = self.shown >= self.past and head - self.shown >= self.window
         self._limited |= held
         return held
 
@@ -83,23 +85,21 @@ class Pace:
     def __init__(self) -> None:
         """Wait for nobody."""
         self._viewers: dict[str, Viewer] = {}
-        self._out: set[str] = set()
 
-    def ack(self, viewer: str, shown: int, head: int, now: float) -> None:
-        """Learn what a viewer has shown of `head` bytes; it counts once it has caught up."""
+    def ack(self, viewer: str, shown: int, head: int, now: float, *, past: int = 0) -> None:
+        """Learn what a viewer has shown of `head` bytes.
+
+        It counts from when it has shown the `past`: what was written before it came.
+        """
         known = self._viewers.get(viewer)
         if known is None:
-            known = self._viewers[viewer] = Viewer(min(shown, head), now)
-            self._out.add(viewer)  # it may have a long past to read
+            self._viewers[viewer] = Viewer(min(shown, head), past, now)
         else:
             known.ack(min(shown, head), now)
-        if viewer in self._out and not known.holds(head):
-            self._out.discard(viewer)
 
     def leave(self, viewer: str) -> None:
         """Wait no longer for one that has left, or is hidden."""
         self._viewers.pop(viewer, None)
-        self._out.discard(viewer)
 
     def wrote(self, head: int, now: float) -> None:
         """Learn that output was written up to a byte."""
@@ -108,22 +108,20 @@ class Pace:
 
     def holds(self, head: int) -> bool:
         """Tell whether the program has to wait."""
-        return any(
-            viewer.holds(head) for id_, viewer in self._viewers.items() if id_ not in self._out
-        )
+        return any(viewer.holds(head) for viewer in self._viewers.values())
 
     def give_up(self, head: int, now: float) -> float | None:
         """Stop waiting for whoever has been silent for STALL; gives the seconds to the next time.
 
-        None when nobody is waited for any more.
+        None when nobody is waited for any more. For one that was given up all that was written
+        until then is past.
         """
         waits = []
-        for id_, viewer in self._viewers.items():
-            if id_ in self._out or not viewer.holds(head):
-                continue
-            left = viewer.heard + STALL - now
-            if left <= 0:
-                self._out.add(id_)
-            else:
-                waits.append(left)
+        for viewer in self._viewers.values():
+            if viewer.holds(head):
+                left = viewer.heard + STALL - now
+                if left > 0:
+                    waits.append(left)
+                else:
+                    viewer.past = head
         return min(waits) if waits else None

@@ -25,7 +25,7 @@ from domains.shell.events import (
     ShellResized,
     ShellTitle,
 )
-from domains.shell.log import OUTPUT, TerminalLog
+from domains.shell.log import OUTPUT, TerminalLog, View
 from domains.shell.modes import Modes, Tracker
 from domains.shell.pace import Pace
 from domains.shell.recording import Recording
@@ -235,14 +235,14 @@ class LiveTerminal:
         self.used_at = time.monotonic()
         if self.recording is not None:
             self.recording.input(data)
-        if self._views(viewer):
+        if self._view(viewer) is not None:
             self._sizes.typed(viewer)
             self._fit()
 
     def resize(self, size: Size, viewer: str, *, take_over: bool) -> None:
         """Note a viewer's size; one who views nothing means it for all."""
         self._running()
-        if self._views(viewer):
+        if self._view(viewer) is not None:
             self._sizes.want(viewer, size, take_over=take_over)
         else:
             self._sizes.size = size
@@ -254,8 +254,9 @@ class LiveTerminal:
 
     def ack(self, shown: int, viewer: str, *, paces: bool) -> None:
         """Learn what a viewer has shown."""
-        if paces and self._views(viewer):
-            self._pace.ack(viewer, shown, self.log.size, self._loop.time())
+        view = self._view(viewer)
+        if paces and view is not None:
+            self._pace.ack(viewer, shown, self.log.size, self._loop.time(), past=view.past)
         else:
             self._pace.leave(viewer)
         self._keep_pace()
@@ -297,8 +298,8 @@ class LiveTerminal:
             raise Conflict(f"the terminal {self.terminal.id} has exited; open a new one")
         return process
 
-    def _views(self, viewer: str) -> bool:
-        return any(view.id == viewer for view in self.log.views.values())
+    def _view(self, viewer: str) -> View | None:
+        return next((view for view in self.log.views.values() if view.id == viewer), None)
 
     def _fit(self) -> None:
         """Give the terminal the size that it is to have."""

@@ -87,7 +87,7 @@ def test_one_that_says_nothing_is_waited_for_only_so_long_and_counts_again_when_
 def test_one_that_reads_the_past_first_holds_nobody_up():
     pace = Pace()
     head = 8 * FIRST_WINDOW
-    pace.ack("new", 0, head, 0.0)
+    pace.ack("new", 0, head, 0.0, past=head)
     assert not pace.holds(head)
     pace.ack("new", head, head, 0.5)
     assert pace.holds(head + FIRST_WINDOW)
