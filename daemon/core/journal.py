@@ -143,12 +143,13 @@ class Journal:
         self._add(where)
 
     def filled(self, where: ChannelLog, size: int) -> None:
-        """Deliver what an adopted log has appended to itself."""
+        """Deliver at once what an adopted log has appended to itself: somebody waits for a key."""
         where.committed = where.head
         self.events += 1
         self.bytes += size
         self._fresh[where] = None
-        self._schedule()
+        self._visible()
+        where.trim()
 
     def execute(self, sql: str, **values: Any) -> None:
         """Write a domain's row, in the same commit as the events around it."""

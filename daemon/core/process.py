@@ -100,6 +100,7 @@ class Feed:
         self._queue: deque[memoryview] = deque()
         self._size = 0
         self._ending = False
+        self._waits = False
         self._closed = False
 
     def write(self, data: bytes) -> None:
@@ -141,12 +142,15 @@ class Feed:
                 else:
                     self._queue[0] = first[written:]
         except BlockingIOError:
+            self._waits = True
             self._loop.add_writer(self._fd, self._drain)
             return
         except OSError:
             self.close()  # the child has closed its side; what it did not want is gone
             return
-        self._loop.remove_writer(self._fd)
+        if self._waits:
+            self._waits = False
+            self._loop.remove_writer(self._fd)
         if self._ending:
             self.close()
 

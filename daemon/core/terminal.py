@@ -14,11 +14,14 @@ from daemon.core.child import Child
 from daemon.core.process import Feed, Output, Process
 from daemon.core.program import Size
 
-READ_BYTES = 64 << 10
+READ_BYTES = 60 << 10
 """What one turn of the loop reads of one terminal, about."""
 
 SHORT = 2048
 """A read that gives less has emptied the terminal; the kernel hands out at most 4095 bytes."""
+
+SCRATCH = memoryview(bytearray(READ_BYTES + (4 << 10)))
+"""Where all pumps read: what a turn has read is copied out before the next one reads."""
 
 WRITE_BYTES = 4 << 10
 """Bytes of one write to a terminal: what its line discipline holds."""
@@ -82,25 +85,23 @@ class TerminalPump:
     def _read(self) -> None:
         if self.ended.done():
             return
-        pieces: list[bytes] = []
         size, over = 0, False
         while size < READ_BYTES:
             try:
-                piece = os.read(self._fd, READ_BYTES)
+                read = os.readv(self._fd, [SCRATCH[size:]])
             except BlockingIOError:
                 over = self._final
                 break
             except OSError:  # EIO: the last one that had it open has gone
-                piece = b""
-            if not piece:
+                read = 0
+            if not read:
                 over = True
                 break
-            pieces.append(piece)
-            size += len(piece)
-            if len(piece) < SHORT and not self._final:
+            size += read
+            if read < SHORT and not self._final:
                 break
-        if pieces:
-            self._data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if size:
+            self._data(bytes(SCRATCH[:size]))
         if over:
             self.close()
         elif self._final:

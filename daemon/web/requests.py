@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -21,6 +22,7 @@ from daemon.web.peer import Peer, WebSettings
 from daemon.web.subscriptions import Subscriptions
 
 log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 ANSWERS = 2.0
 """Seconds that commands under way have for their answer when the daemon stops."""
@@ -58,11 +60,7 @@ class Requests:
         return len(self._under_way)
 
     def take(self, peer: Peer, text: str | bytes) -> None:
-        """Carry out one message of a peer that is authenticated."""
-        with structlog.contextvars.bound_contextvars(connection=peer.id):
-            self._take(peer, text)
-
-    def _take(self, peer: Peer, text: str | bytes) -> None:
+        """Carry out one message of a peer that is authenticated; its door has bound its id."""
         try:
             request = parse(text)
         except BadMessage as error:
@@ -73,12 +71,13 @@ class Requests:
             peer.over_rate()
             peer.refuse(refused.error, id_=refused.id)
             return
-        log.debug(
-            "message",
-            type=request.type if self._knows(request.type) else "unknown",  # it may be anything
-            channel=request.channel,
-            size=len(text),
-        )
+        if _log.isEnabledFor(logging.DEBUG):  # asked first: it is a key at a terminal, mostly
+            log.debug(
+                "message",
+                type=request.type if self._knows(request.type) else "unknown",  # it may be anything
+                channel=request.channel,
+                size=len(text),
+            )
         if peer.over_rate(self._dispatcher.cost(request.type)):
             limit = self._settings.messages_per_second
             refusal = RateLimited(f"more than {limit} messages a second; slow down")

@@ -324,7 +324,8 @@ class SocketIo:
             self._refuse(peer, error, id_)
         else:
             request["id"] = Raw(id_)
-            self._requests.take(peer, frames.encode(request))
+            with structlog.contextvars.bound_contextvars(connection=peer.id):
+                self._requests.take(peer, frames.encode(request))
 
     def _binary_event(self, peer: SocketIoPeer, packet: Packet) -> None:
         """Refuse an event with attachments, which are passed over when they come."""

@@ -206,11 +206,11 @@ class TerminalLog(ChannelLog):
             data = data[view.start - at :]
             at = view.start
         prefix, view.prefix, view.start = view.prefix, b"", 0
-        before = max(0, at - len(prefix))
+        begin = max(0, at - len(prefix)) if prefix else at
         if not view.binary:
-            return self._text(chunk, before if prefix else at, prefix + data)
+            return self._text(chunk, begin, prefix + data)
         framed = frames.output_frame(self._channel, at, data)
-        return frames.output_frame(self._channel, before, prefix) + framed if prefix else framed
+        return frames.output_frame(self._channel, begin, prefix) + framed if prefix else framed
 
     def _text(self, chunk: Chunk, at: int | None = None, data: bytes | None = None) -> bytes:
         told = ShellOutput(

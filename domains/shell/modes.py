@@ -191,8 +191,9 @@ class Tracker:
 
     def _colour(self, data: bytes, start: int, end: int) -> None:
         """Take the colours between two places; what is before the last reset need not be read."""
-        resets = (data.rfind(reset, start, end) for reset in (b"\x1b[m", b"\x1b[0m"))
-        runs = _COLOURS.findall(data, max(start, *resets), end)
+        start = max(start, data.rfind(b"\x1b[0m", start, end))
+        start = max(start, data.rfind(b"\x1b[m", start, end))
+        runs = _COLOURS.findall(data, start, end)
         if runs:
             self._change(colours=_folded((self.modes.colours, *_latest(runs))))
 

@@ -150,7 +150,7 @@ async def test_a_stop_reaches_a_foreground_job_that_is_not_the_shells(launcher):
 
 async def test_a_signal_goes_to_the_foreground_and_not_to_the_shell(launcher):
     seen = await Seen(launcher).start("bash", "--norc", "-i")
-    seen.process.feed.write(b"sh -c 'echo go; sleep 60'\n")
+    seen.process.feed.write(b"sh -c 'echo go; exec sleep 60'\n")
     await seen.until(b"go\r\n")
     seen.process.signal(signal.SIGTERM)
     seen.process.feed.write(b"echo code-$?; exit 3\n")

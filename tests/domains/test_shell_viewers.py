@@ -148,7 +148,7 @@ async def test_a_resize_reaches_the_program(connect):
 async def test_a_signal_reaches_the_foreground_as_a_key_does(connect, how):
     viewer = await connect()
     await viewer.create("bash", "--norc", "-i", env={"PS1": "now> "})
-    await viewer.type("sh -c 'echo go; sleep 60'\r")
+    await viewer.type("sh -c 'echo go; exec sleep 60'\r")
     await viewer.until(b"go\r\n")
     viewer.output.clear()
     if how == "signal":
