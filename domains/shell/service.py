@@ -199,7 +199,7 @@ class ShellService:
         task = self._tasks.get(live.terminal.id)
         if task is not None:
             task.stop()
-        await asyncio.wait([live.ended_])
+        await asyncio.wait([live.over])
         ended = live.terminal
         return TerminalExit(
             terminal_id=ended.id,

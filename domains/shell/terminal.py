@@ -76,7 +76,7 @@ class LiveTerminal:
             terminal.id, ring_bytes=ring_bytes, gone=self._left, cut=self._redraw
         )
         self.begun: asyncio.Future[None] = loop.create_future()
-        self.ended_: asyncio.Future[None] = loop.create_future()
+        self.over: asyncio.Future[None] = loop.create_future()
         self.reason: str | None = None
         self.recording: Recording | None = None
         self.used_at = time.monotonic()
@@ -149,7 +149,7 @@ class LiveTerminal:
         if not self.begun.done():
             self.begun.set_result(None)
         self._gone(self)
-        self.ended_.set_result(None)
+        self.over.set_result(None)
 
     def _tell_end(self, task: Task) -> None:
         id_, project = self.terminal.id, self.terminal.project_id
