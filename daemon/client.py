@@ -19,16 +19,19 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal, Self
+from contextlib import asynccontextmanager
+from typing import Any, Literal, Self, cast
 
 import aiohttp
 
 from daemon.core.channels import is_pattern, matches
-from daemon.core.errors import AgentcmdError, Conflict, Unauthorized, Unavailable, error_classes
+from daemon.core.errors import AgentcmdError, Conflict, Unauthorized, Unavailable
+from daemon.core.frames import read_output
+from daemon.dial import ConnectionLost, Line, NoDaemon, dial, error_of
 from daemon.home import Address
-from daemon.subscription import Message, Subscription
+from daemon.subscription import Message, Output, OutputSubscription, Subscription
 
-__all__ = ["Client", "ConnectionLost", "Message", "NoDaemon", "Status"]
+__all__ = ["Client", "ConnectionLost", "Message", "NoDaemon", "Output", "Status"]
 
 BACKOFF_BASE = 0.2
 BACKOFF_CAP = 10.0
@@ -37,33 +40,16 @@ BACKOFF_CAP = 10.0
 SILENCE = 70.0
 """Seconds without anything, pings included, after which the server is taken for dead."""
 
-GOODBYE = aiohttp.ClientWSTimeout(ws_close=1.0)
-"""Seconds that a daemon has to answer our close frame."""
-
 RENEWAL = 0.2
 """Seconds at least from a warning to the fresh token."""
 
-CONNECT = 10.0
-"""Seconds that a daemon has to answer the handshake."""
-
-QUEUED = 2000
-"""Messages that wait for a consumer before its subscription is paused; a pattern's, which cannot
-be resumed, are dropped."""
+PIECE = 64 << 10
+"""Bytes of a download that are handed out at a time, at most."""
 
 FINAL_CODES = (4401, 4403)
 """Close codes after which a client does not come back."""
 
-Status = Literal["connecting", "connected", "disconnected", "gap", "closed"]
-
-_BY_CODE = {cls.code: cls for cls in reversed(error_classes())}
-
-
-class NoDaemon(Unavailable):
-    """No daemon answers at the address."""
-
-
-class ConnectionLost(Unavailable):
-    """The connection broke before the answer: the command may or may not have been carried out."""
+Status = Literal["connecting", "connected", "following", "disconnected", "gap", "closed"]
 
 
 class Client:
@@ -76,12 +62,15 @@ class Client:
         token: Callable[[], str],
         on_status: Callable[[Status, str], None] | None = None,
     ) -> None:
-        """Connect to where `locate` says, as whom `token` says; both are asked at each try."""
+        """Connect to where `locate` says, as whom `token` says; both are asked at each try.
+
+        `on_status` is told each change: "following" and "gap" with a channel, for "following" each
+        time that its subscription stands (anew), "disconnected" with the close code.
+        """
         self._locate = locate
         self._token = token
         self._on_status = on_status or (lambda _status, _detail: None)
-        self._http: aiohttp.ClientSession | None = None
-        self._ws: aiohttp.ClientWebSocketResponse | None = None
+        self._line: Line | None = None
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._subscriptions: dict[str, Subscription] = {}
@@ -93,7 +82,7 @@ class Client:
     @property
     def connected(self) -> bool:
         """Tell whether the connection stands now."""
-        return self._ws is not None
+        return self._line is not None
 
     async def __aenter__(self) -> Self:
         """Connect; NoDaemon or Unauthorized at once where that cannot work."""
@@ -124,7 +113,15 @@ class Client:
             self._calls.pop(id_, None)
             del answer  # which may hold the error, whose traceback holds this frame
 
-    async def subscribe(
+    async def tell(self, type_: str, data: Mapping[str, Any]) -> None:
+        """Send a command that is answered only when it is asked to, and do not ask.
+
+        It is carried out after what was sent before; a refusal is not told.
+        """
+        await self._until_ready()
+        await self._send({"type": type_, "data": data})
+
+    def subscribe(
         self, channel: str, *, since: int | None = None, epoch: str | None = None
     ) -> AsyncIterator[Message]:
         """Follow a channel or a pattern; after a break it goes on where it was.
@@ -133,9 +130,23 @@ class Client:
         channel is followed once a client (Conflict otherwise), and what is followed by name is not
         handed to a pattern as well.
         """
+        return cast(AsyncIterator[Message], self._follow(Subscription(channel, since, epoch)))
+
+    def subscribe_output(
+        self, channel: str, *, since: int | None = None, epoch: str | None = None
+    ) -> AsyncIterator[Message | Output]:
+        """Follow a terminal: its output as bytes, and between them its other events, in order.
+
+        `since` counts bytes of output; without it the screen comes first. A break is as for other
+        channels. After a gap, as after having been too slow, the next output is `fresh`.
+        """
+        return self._follow(OutputSubscription(channel, since, epoch))
+
+    async def _follow(self, own: Subscription) -> AsyncIterator[Message | Output]:
+        channel = own.channel
         if channel in self._subscriptions:
             raise Conflict(f"this client follows {channel} already")
-        own = self._subscriptions[channel] = Subscription(channel, since, epoch)
+        self._subscriptions[channel] = own
         try:
             if self._ended is not None:
                 raise self._ended
@@ -143,8 +154,8 @@ class Client:
                 await self._ask_for(own)
             while True:
                 while own.queue:
-                    yield own.queue.popleft()
-                    if own.paused and len(own.queue) < QUEUED // 4:
+                    yield own.take()
+                    if own.paused and own.low:
                         with contextlib.suppress(ConnectionLost):
                             await self._ask_for(own)
                 if own.error is not None:
@@ -166,6 +177,14 @@ class Client:
                 return
             since = page["next"]
 
+    async def download(self, path: str) -> AsyncIterator[bytes]:
+        """Read a file that the daemon has at a path, as in /api/terminals/{id}/recording."""
+        async with self._got(path) as response:
+            if response.status != 200:
+                raise error_of((await response.json())["error"])
+            async for piece in response.content.iter_chunked(PIECE):
+                yield piece
+
     # The connection
 
     async def _connect(self) -> None:
@@ -173,31 +192,9 @@ class Client:
         if address is None:
             raise NoDaemon("no daemon runs here: start one with 'agentcmd serve'")
         self._on_status("connecting", address.socket or address.url)
-        connector = aiohttp.UnixConnector(address.socket) if address.socket else None
-        base = "http://localhost" if address.socket else address.url.rstrip("/")
-        http = aiohttp.ClientSession(connector=connector)
-        try:
-            async with asyncio.timeout(CONNECT):
-                ws = await http.ws_connect(
-                    f"{base}/ws",
-                    headers={"Authorization": f"Bearer {self._token()}"},
-                    max_msg_size=0,
-                    compress=0,
-                    timeout=GOODBYE,
-                )
-                await _greeted(ws)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            await http.close()
-            if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in (401, 403):
-                raise Unauthorized(f"{base} refuses this token or origin") from None
-            at = address.socket or address.url
-            raise NoDaemon(f"no daemon answers at {at}; start one with 'agentcmd serve'") from None
-        except BaseException:
-            await http.close()
-            raise
-        self._http, self._ws, self._base = http, ws, base
+        self._line = await dial(address, self._token())
         self._ready.set()
-        self._on_status("connected", base)
+        self._on_status("connected", self._line.base)
         for own in list(self._subscriptions.values()):
             if not own.paused:
                 await self._ask_for(own)
@@ -205,12 +202,9 @@ class Client:
     async def _disconnect(self) -> None:
         self._ready.clear()
         self._forget_renewal()
-        ws, self._ws = self._ws, None
-        http, self._http = self._http, None
-        if ws is not None:
-            await ws.close()
-        if http is not None:
-            await http.close()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
 
     async def _keep(self) -> None:
         """Stay connected; whatever ends that is what waits for the daemon is told."""
@@ -223,9 +217,9 @@ class Client:
         """Read until the connection breaks, and make it again until that makes no sense."""
         tries = 0
         while self._ended is None:
-            if self._ws is not None:
+            if self._line is not None:
                 tries = 0
-                code = await self._read(self._ws)
+                code = await self._read(self._line.ws)
                 await self._disconnect()
                 self._on_status("disconnected", str(code or ""))
                 self._fail_calls(ConnectionLost("the connection broke before the answer came"))
@@ -266,9 +260,12 @@ class Client:
         try:
             while True:
                 frame = await ws.receive(SILENCE)
-                if frame.type is not aiohttp.WSMsgType.TEXT:
+                if frame.type is aiohttp.WSMsgType.TEXT:
+                    await self._heed(frame.data)
+                elif frame.type is aiohttp.WSMsgType.BINARY:
+                    await self._heed_bytes(frame.data)
+                else:
                     return ws.close_code
-                await self._heed(frame.data)
         except (TimeoutError, ConnectionError, ConnectionLost):
             return None
 
@@ -277,7 +274,7 @@ class Client:
         answered = self._calls.get(fields["id"]) if isinstance(fields.get("id"), int) else None
         if answered is not None and not answered.done():
             if fields["type"] == "global.error":
-                answered.set_exception(_error(fields["data"]))
+                answered.set_exception(error_of(fields["data"]))
             else:
                 answered.set_result(fields["data"])
             return
@@ -288,7 +285,7 @@ class Client:
             self._stand(data)
         elif type_ == "global.subscription_error":
             if (own := self._subscriptions.get(data["channel"])) is not None:
-                own.error = _error(data)
+                own.error = error_of(data)
                 own.filled.set()
         elif type_ == "global.token_expiring":
             self._forget_renewal()
@@ -296,73 +293,65 @@ class Client:
         elif type_ == "global.draining":
             self._reconnect_after = data["reconnectMs"] / 1000
 
+    async def _heed_bytes(self, raw: bytes) -> None:
+        told = read_output(raw)
+        own = None if told is None else self._subscriptions.get(told[0])
+        if told is not None and isinstance(own, OutputSubscription) and own.live:
+            own.put_output(told[1], told[2])
+            await self._pause_if_full(own)
+
     # Subscriptions
 
     async def _ask_for(self, own: Subscription) -> None:
-        data: dict[str, Any] = {}
-        if not is_pattern(own.channel):
-            if own.since is not None:
-                data["since"] = own.since
-            if own.epoch is not None:
-                data["epoch"] = own.epoch
-        own.live = own.paused = False
-        await self._send({"type": "subscribe", "channel": own.channel, "data": data})
+        request = own.request()
+        await self._send({"type": "subscribe", "channel": own.channel, "data": request})
 
     def _stand(self, data: Mapping[str, Any]) -> None:
         own = self._subscriptions.get(data["channel"])
-        if own is None:
+        if own is None or own.paused:  # it has not been asked for since
             return
-        if is_pattern(own.channel):
-            if (
-                own.epoch is not None
-            ):  # it stood before, and what was told meanwhile is not replayed
-                self._on_status("gap", own.channel)
-            own.epoch = data["epoch"]
-            return
-        own.live = True  # what comes from here on follows `since`, and is no older answer
-        own.epoch = data["epoch"]
-        if not data["recovered"] or own.since is None:
-            own.since = data["offset"]
-        if not data["recovered"]:
+        if own.stand(data):
             self._on_status("gap", own.channel)
+        self._on_status("following", own.channel)
 
     async def _deliver(self, message: Message) -> None:
         own = self._subscriptions.get(message.channel)
         if own is None:
             for pattern, following in self._subscriptions.items():
-                if is_pattern(pattern) and matches(pattern, message.channel):
-                    self._put_live(following, message)
+                wanted = is_pattern(pattern) and matches(pattern, message.channel)
+                if wanted and not following.put_live(message):
+                    self._on_status("gap", pattern)
         elif own.live:
-            own.since = message.offset
             own.put(message)
-            if len(own.queue) >= QUEUED:
-                own.live, own.paused = False, True
-                await self._send({"type": "unsubscribe", "channel": own.channel})
+            await self._pause_if_full(own)
 
-    def _put_live(self, own: Subscription, message: Message) -> None:
-        """Queue a message that cannot be had again, or say that there is a gap."""
-        if len(own.queue) < QUEUED:
-            own.dropping = False
-            own.put(message)
-        elif not own.dropping:
-            own.dropping = True
-            self._on_status("gap", own.channel)
+    async def _pause_if_full(self, own: Subscription) -> None:
+        """Have no more sent for as long as the consumer has enough to do."""
+        if own.full:
+            own.live, own.paused = False, True
+            await self._send({"type": "unsubscribe", "channel": own.channel})
 
     # Small things
 
     async def _get(self, path: str) -> dict[str, Any]:
+        async with self._got(path) as response:
+            found: dict[str, Any] = await response.json()
+        if "error" in found:
+            raise error_of(found["error"])
+        return found
+
+    @asynccontextmanager
+    async def _got(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for what is at a path, as who we are."""
         await self._until_ready()
-        if self._http is None:
+        if self._line is None:
             raise ConnectionLost("the connection is broken; it is being made again")
         headers = {"Authorization": f"Bearer {self._token()}"}
         try:
-            async with self._http.get(f"{self._base}{path}", headers=headers) as response:
-                found: dict[str, Any] = await response.json()
+            async with self._line.http.get(f"{self._line.base}{path}", headers=headers) as response:
+                yield response
         except aiohttp.ClientError as error:
             raise ConnectionLost(f"the daemon did not answer: {error}") from None
-        if "error" in found:
-            raise _error(found["error"])
-        return found
 
     async def _until_ready(self) -> None:
         if self._ended is not None:
@@ -372,10 +361,11 @@ class Client:
             raise self._ended
 
     async def _send(self, message: dict[str, Any]) -> None:
-        if self._ws is None:
+        if self._line is None:
             raise ConnectionLost("the connection is broken; it is being made again")
+        text = json.dumps({name: value for name, value in message.items() if value is not None})
         try:
-            await self._ws.send_str(json.dumps({k: v for k, v in message.items() if v is not None}))
+            await self._line.ws.send_str(text)
         except ConnectionError:
             raise ConnectionLost("the connection broke while the message was sent") from None
 
@@ -393,28 +383,8 @@ class Client:
             own.filled.set()
 
 
-async def _greeted(ws: aiohttp.ClientWebSocketResponse) -> None:
-    """Take the first message: welcome, or why not."""
-    refusal: AgentcmdError | None = NoDaemon("what answers there is no daemon of ours")
-    try:
-        with contextlib.suppress(ValueError, LookupError, TypeError):
-            hello = json.loads(await ws.receive_str())
-            refusal = None if hello["type"] == "global.connected" else _error(hello["data"])
-    finally:
-        if refusal is not None:
-            await ws.close()
-    if refusal is not None:
-        raise refusal
-
-
 def _fatal(error: Exception) -> AgentcmdError:
     """Say what ended a client for good."""
     if isinstance(error, AgentcmdError):
         return error
     return Unavailable(f"the client cannot go on: {error!r}")
-
-
-def _error(data: Mapping[str, Any]) -> AgentcmdError:
-    """Make the error of a code that came over the wire."""
-    kind = _BY_CODE.get(data["code"], AgentcmdError)
-    return kind(data["message"], **data.get("details", {}))

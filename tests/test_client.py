@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 
 import pytest
@@ -10,7 +11,7 @@ from aiohttp import web
 from support import written
 
 from daemon import home
-from daemon.client import QUEUED, Client, ConnectionLost, NoDaemon
+from daemon.client import Client, ConnectionLost, Message, NoDaemon, Output
 from daemon.core.errors import (
     BadRequest,
     Conflict,
@@ -21,7 +22,9 @@ from daemon.core.errors import (
     Unavailable,
     UnknownCommand,
 )
+from daemon.core.frames import output_frame, payload
 from daemon.home import Address
+from daemon.subscription import QUEUED
 
 ENDS = ("session.completed", "session.error", "session.cancelled")
 COUNTING = "i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.002; done"
@@ -292,7 +295,7 @@ async def test_who_answers_nonsense_is_no_daemon(serve, hello):
 
 
 async def test_who_accepts_and_says_nothing_is_no_daemon(monkeypatch):
-    monkeypatch.setattr("daemon.client.CONNECT", 0.2)
+    monkeypatch.setattr("daemon.dial.CONNECT", 0.2)
     held = []
     server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -508,3 +511,234 @@ async def test_a_token_that_expires_is_renewed_in_time_and_not_in_a_hurry(runnin
         assert (await client.call("project.list"))["projects"]
     assert 3 <= len(asked) <= 10
     assert "disconnected" not in states
+
+
+# Output of terminals
+
+
+async def open_terminal(client, *command, **data):
+    """Open a terminal; gives its channel."""
+    created = await client.call("shell.create", {"command": list(command), **data})
+    return f"shell:terminal:{created['terminalId']}"
+
+
+async def taken(following, *, upto="shell.exit"):
+    """Take what a terminal tells until an event has come."""
+    told = []
+    async with asyncio.timeout(20):
+        async for each in following:
+            told.append(each)
+            if isinstance(each, Message) and each.type == upto:
+                await following.aclose()
+                return told
+    raise AssertionError(told)
+
+
+def joined(told):
+    """Give the output, which has no hole; and the types of the events."""
+    output = [each for each in told if isinstance(each, Output)]
+    for one, other in itertools.pairwise(output):
+        assert other.at == one.end or other.fresh or one.fresh
+    events = [each.type for each in told if isinstance(each, Message)]
+    return b"".join(each.data for each in output), events
+
+
+def watching(running):
+    """Make a client and the list of what its connection went through."""
+    states = []
+    client = Client(
+        lambda: home.discover(running.daemon.state_dir),
+        token=running.token,
+        on_status=lambda status, detail: states.append((status, detail)),
+    )
+    return client, states
+
+
+async def test_output_comes_as_the_bytes_it_was_between_the_other_events(running):
+    client, states = watching(running)
+    async with client:
+        channel = await open_terminal(client, "sh", "-c", r"read x; printf '\303\251\377'; read x")
+        following = client.subscribe_output(channel, since=0)
+        waiting = asyncio.ensure_future(anext(following))
+        id_ = channel.rpartition(":")[2]
+        await client.tell("shell.resize", {"terminalId": id_, "cols": 70, "rows": 10})
+        await client.tell("shell.input", {"terminalId": id_, "data": "a\rb\r"})
+        output, events = joined([await waiting, *await taken(following)])
+    assert b"\xc3\xa9\xff" in output
+    assert events == ["shell.created", "shell.resized", "shell.exit"]
+    assert states.count(("following", channel)) == 1
+
+
+async def test_output_goes_on_at_the_byte_after_forced_disconnects(running):
+    client, states = watching(running)
+    async with client:
+        channel = await open_terminal(client, "sh", "-c", COUNTING)
+        told, pieces = [], 0
+        following = client.subscribe_output(channel, since=0)
+        async with asyncio.timeout(20):
+            async for each in following:
+                told.append(each)
+                pieces += isinstance(each, Output)
+                if pieces % 60 == 59:
+                    for peer in running.daemon._doors.gateway.connections:
+                        peer._outlet.abort()
+                if isinstance(each, Message) and each.type == "shell.exit":
+                    break
+    output, events = joined(told)
+    assert output == b"".join(b"%d\r\n" % number for number in range(400))
+    assert events == ["shell.created", "shell.exit"]
+    assert states.count(("following", channel)) > 1
+    assert ("gap", channel) not in states
+
+
+FLOOD = "stty -onlcr; read go; i=0; while [ $i -lt 12000 ]; do echo {line}; i=$((i+1)); done"
+FLOODED = b"x" * 99 + b"\n"
+
+
+@pytest.mark.parametrize("ring", [2 << 20, 256 << 10], ids=["kept", "gone"])
+async def test_who_takes_output_slowly_is_paused_and_misses_nothing_that_is_kept(
+    start_daemon, monkeypatch, ring
+):
+    monkeypatch.setattr("daemon.subscription.QUEUED_BYTES", 256 << 10)
+    running = await start_daemon(SHELL__RING_BYTES=str(ring))
+    client, states = watching(running)
+    async with client:
+        channel = await open_terminal(client, "sh", "-c", FLOOD.format(line="x" * 99))
+        following = client.subscribe_output(channel, since=0)
+        first = await anext(following)
+        own = client._subscriptions[channel]
+        data = {"terminalId": channel.rpartition(":")[2]}
+        await client.call("shell.input", {**data, "data": "\n"})
+        async with asyncio.timeout(20):
+            while not own.paused:
+                await asyncio.sleep(0.01)
+            while (await client.call("shell.get", data))["terminal"]["state"] == "running":
+                await asyncio.sleep(0.01)
+        assert own.size < 512 << 10
+        output, events = joined([first, *await taken(following)])
+    assert events[-1] == "shell.exit"
+    assert (("gap", channel) in states) == (ring < 1 << 20)
+    begun, reset, rest = output.partition(b"\x1bc")
+    if reset:
+        assert (FLOODED * 12_000).startswith(begun.lstrip(b"\r\n"))  # that we have typed
+        assert rest.endswith(FLOODED * 1000)
+    else:
+        assert begun.lstrip(b"\r\n") == FLOODED * 12_000
+
+
+async def test_who_comes_new_gets_the_screen_after_a_reset_and_nothing_where_there_is_none(running):
+    client, states = watching(running)
+    async with client:
+        channel = await open_terminal(client, "sh", "-c", "printf 'abc\n\033[?2004hdef'; read x")
+        id_ = channel.rpartition(":")[2]
+        await taken_output(client.subscribe_output(channel, since=0), b"def")
+        fresh, *rest = await taken_output(client.subscribe_output(channel), b"def")
+        assert fresh.fresh
+        assert fresh.data.startswith(b"\x1bc")
+        assert (rest[0].at, joined(rest)[0]) == (0, b"abc\r\n\x1b[?2004hdef")
+        (again,) = await taken_output(client.subscribe_output(channel, since=rest[-1].end - 2), b"")
+        assert (again.data, again.fresh) == (b"ef", False)
+        await client.call("shell.close", {"terminalId": id_})
+        silent = await open_terminal(client, "sh", "-c", "read x; printf 'that is all'")
+        following = client.subscribe_output(silent)
+        waiting = asyncio.ensure_future(anext(following))
+        data = {"terminalId": silent.rpartition(":")[2], "data": "\x04"}
+        await client.tell("shell.input", data)
+        assert (await waiting).type == "shell.created"
+        said = await taken(following)
+        assert not said[0].fresh
+        assert b"that is all" in joined(said)[0]
+    assert not [status for status, _ in states if status == "gap"]
+
+
+async def taken_output(following, end):
+    """Take output until it ends so, and leave."""
+    told = []
+    async with asyncio.timeout(10):
+        async for each in following:
+            if isinstance(each, Output):
+                told.append(each)
+                if each.data.endswith(end) and not each.fresh:
+                    break
+    await following.aclose()
+    return told
+
+
+def piece(at, data):
+    return payload(output_frame(b"shell:terminal:t", at, data))
+
+
+def told_anew(**told):
+    data = {"channel": "shell:terminal:t", "epoch": "e", **told}
+    return {"channel": "shell:terminal:t", "type": "global.subscription_success", "data": data}
+
+
+async def test_nothing_is_handed_out_twice_and_a_resynchronisation_is_told(serve):
+    asked = []
+
+    async def telling(ws):
+        await ws.send_json(HELLO)
+        asked.append(await ws.receive_json())
+        await ws.send_bytes(piece(0, b"too early"))
+        await ws.send_json(told_anew(offset=20, oldest=0, recovered=True))
+        await ws.send_bytes(piece(0, b"abc"))
+        await ws.send_bytes(piece(2, b"cdef"))
+        title = {"channel": "shell:terminal:t", "type": "shell.title", "data": {}, "ts": 1.0}
+        for offset in (4, 4, 5):
+            await ws.send_json({**title, "offset": offset})
+        await ws.send_bytes(b"\x01\x02" + piece(6, b"of another kind")[2:])
+        await ws.send_json(told_anew(offset=200, oldest=100, recovered=False))
+        await ws.send_bytes(piece(100, b"\x1bc\x1b[?25h"))
+        await ws.send_bytes(piece(102, b"xyz"))
+        asked.append(await ws.receive_json())
+        ws._req.transport.abort()
+
+    async def again(ws):
+        await ws.send_json(HELLO)
+        asked.append(await ws.receive_json())
+        await ws.send_json(told_anew(offset=106, oldest=100, recovered=True))
+        await ws.send_json({**told_anew(), "type": "shell.title", "offset": 5, "ts": 1.0})
+        await ws.send_bytes(piece(104, b"z-!"))
+        async for _ in ws:
+            pass
+
+    address = await serve(Script(telling, again))
+    states = []
+    client = Client(lambda: address, token=lambda: "t", on_status=lambda *s: states.append(s))
+    async with client, asyncio.timeout(10):
+        following = client.subscribe_output("shell:terminal:t", since=3)
+        told = [await anext(following)]
+        while told[-1].data != b"xyz":
+            told.append(await anext(following))
+        await client.tell("ping", {})
+        told.append(await anext(following))
+        await following.aclose()
+    output = [(each.at, each.data, each.fresh) for each in told if isinstance(each, Output)]
+    assert output == [
+        (3, b"def", False),
+        (100, b"\x1bc\x1b[?25h", True),
+        (102, b"xyz", False),
+        (105, b"-!", False),
+    ]
+    assert [each.offset for each in told if isinstance(each, Message)] == [4, 5]
+    assert [each.get("data") for each in asked] == [
+        {"encoding": "binary", "since": 3},
+        {},
+        {"encoding": "binary", "since": 105, "epoch": "e"},
+    ]
+    assert [status for status, _ in states if status in ("gap", "following")] == [
+        "following", "gap", "following", "following"
+    ]  # fmt: skip
+
+
+async def test_a_file_is_downloaded_in_pieces_and_a_refusal_is_an_error(running):
+    async with running.client() as client:
+        channel = await open_terminal(client, "sh", "-c", "echo said; read x", record=True)
+        id_ = channel.rpartition(":")[2]
+        await taken_output(client.subscribe_output(channel, since=0), b"said\r\n")
+        await client.call("shell.stop_recording", {"terminalId": id_})
+        pieces = [piece async for piece in client.download(f"/api/terminals/{id_}/recording")]
+        assert b'"version":3' in pieces[0]
+        assert b"said" in b"".join(pieces)
+        with pytest.raises(NotFound):
+            await anext(client.download("/api/terminals/nobody/recording"))

@@ -107,7 +107,7 @@ class Job:
         folder = Path(self._args.project or ".").absolute()
         self._creating = True
         try:
-            added = await self._call("project.add", {"path": str(_root(folder))})
+            added = await self._call("project.add", {"path": str(project_root(folder))})
             created = await self._call(
                 "session.create",
                 {
@@ -278,7 +278,7 @@ def _used(data: dict[str, Any]) -> str:
     return f", {tokens} tokens, ${data.get('costUsd', 0.0):.4f}"
 
 
-def _root(folder: Path) -> Path:
+def project_root(folder: Path) -> Path:
     """Find the project of a folder: the root of its git checkout, or itself."""
     for around in (folder, *folder.parents):
         if (around / ".git").exists():

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from daemon import __version__
 from daemon.cli import (
@@ -20,6 +20,7 @@ from daemon.cli import (
     serve,
     service,
     sessions,
+    shell,
     tasks,
     tokens,
 )
@@ -32,14 +33,28 @@ BROKEN_PIPE = 141
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and say where the rest is."""
+    """A parser whose errors are one line, and say where the rest is.
+
+    Where the first word is one of its `verbs`, the parser there takes the rest.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """Begin without verbs."""
+        super().__init__(**options)
+        self.verbs: dict[str, Parser] = {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, by the verb where there is one."""
+        if args and args[0] in self.verbs:
+            return self.verbs[args[0]].parse_known_args(args[1:], namespace)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """End with the one line."""
         self.exit(USAGE, f"agentcmd: {message}; see '{self.prog} --help'\n")
 
 
-GROUPS = (run, serve, sessions, tokens, tasks, channels, logs, projects, service, doctor)
+GROUPS = (run, serve, shell, sessions, tokens, tasks, channels, logs, projects, service, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+from daemon.cli import shell
 from daemon.cli.connect import add_connection, client
 from daemon.cli.job import ENDS, note
 from daemon.cli.questions import Questions
@@ -16,7 +17,7 @@ from daemon.cli.stdin import Stdin
 from daemon.cli.tasks import table
 from daemon.cli.view import View, summary, write
 from daemon.client import Client, Message
-from daemon.core.errors import AgentcmdError, BadRequest, Conflict
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 
 LISTED = 50
 
@@ -53,8 +54,10 @@ def add_commands(commands: Any) -> None:
         own.add_argument("--message", help="what to tell the agent")
         own.add_argument("--always", action="store_true", help="and do not ask this again")
         _finish(own, respond, decision="allow" if verb == "approve" else "deny")
-    own = commands.add_parser("attach", help="follow a session, and answer what it asks")
-    own.add_argument("id", help="the session")
+    own = commands.add_parser(
+        "attach", help="come back to a terminal; follow a session, and answer what it asks"
+    )
+    own.add_argument("id", help="the terminal or session")
     _finish(own, attach, as_json=True)
 
 
@@ -162,7 +165,9 @@ async def _only_request(daemon: Client, session: str) -> str:
 
 
 async def attach(args: argparse.Namespace) -> int:
-    """Follow a session from its beginning to its end; Ctrl-C leaves it running."""
+    """Come back to a terminal; follow a session to its end, and Ctrl-C leaves it running."""
+    if (code := await shell.attach(args)) is not None:
+        return code
     view = View(as_json=args.json)
     stdin = Stdin() if sys.stdin is not None and not args.json and sys.stdin.isatty() else None
 
@@ -171,7 +176,13 @@ async def attach(args: argparse.Namespace) -> int:
             note("the connection broke; connecting again (Ctrl-C ends)")
 
     async with client(args, on_status=on_status) as daemon:
-        await _get(daemon, args.id)  # one that is not there is an error, and no silence
+        try:
+            await _get(daemon, args.id)  # one that is not there is an error, and no silence
+        except NotFound:
+            raise NotFound(
+                f"there is no terminal and no session {args.id[:80]!r}; see 'agentcmd shell list' "
+                "and 'agentcmd session list'"
+            ) from None
         attached = _Attached(daemon, args.id, view, stdin)
         if stdin is None:
             return await attached.follow()

@@ -279,7 +279,7 @@ class TerminalLog(ChannelLog):
             None,
         )
         if first is None:
-            return self.flushed
+            return after  # no output, and maybe an end
         chunk: Chunk = self.frames[first]
         begun = chunk.modes.pending
         cut = safe_start(begun + chunk.data, len(begun)) - len(begun) if chunk.at > 0 else 0

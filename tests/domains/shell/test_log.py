@@ -238,6 +238,13 @@ def test_a_batch_is_encoded_once_for_each_form():
     assert len(batch) == 1
 
 
+def test_the_events_of_one_without_output_are_told_to_a_fresh_viewer():
+    terminal = Terminal()
+    terminal.event()
+    told, output, events = terminal.attach()
+    assert (told.recovered, output, events) == (True, [], [1])
+
+
 def test_an_empty_terminal_needs_no_reset():
     terminal = Terminal()
     told, output, _ = terminal.attach()
