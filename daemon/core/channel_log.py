@@ -174,10 +174,18 @@ class ChannelLog:
             return live, False
         return since, True
 
-    def told(self, who: object, *, recovered: bool) -> Subscribed:
-        """Say to one who subscribes where the log stands."""
+    def again(
+        self, who: object, started: int, *, since: int | None, epoch: str | None, binary: bool
+    ) -> bool:
+        """Tell one who follows since `started` and asks once more whether it misses nothing."""
+        del who, binary
+        return (since is None or since >= started) and epoch in (None, self.epoch)
+
+    def told(self, who: object, *, recovered: bool, after: int | None = None) -> Subscribed:
+        """Say to a subscriber where the log stands, or after which offset it goes on."""
         del who
-        return Subscribed(self.name, self.epoch, self.flushed, self.oldest, recovered)
+        offset = self.flushed if after is None else after
+        return Subscribed(self.name, self.epoch, offset, self.oldest, recovered)
 
     def resync(self, who: object) -> int | None:  # noqa: ARG002
         """Choose where one goes on whose next frames are gone; None: it cannot."""

@@ -121,7 +121,7 @@ class Dispatcher:
         info = decoded.__command__
         if info.channel is not None:
             caller.require(info.action, info.channel.of(decoded))
-        if info.action == "write":
+        if info.action == "write" and not info.urgent:
             self._ready()
         return self._handlers[info.name](decoded, caller)
 

@@ -83,6 +83,7 @@ class CommandInfo(msgspec.Struct, frozen=True):
     answer: type[Answer]
     silent: bool = False
     cost: float = 1.0
+    urgent: bool = False
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
@@ -116,18 +117,20 @@ def command(
     channel: str | None = None,
     silent: bool = False,
     cost: float = 1.0,
+    urgent: bool = False,
 ) -> Callable[[AnyCommand], AnyCommand]:
     """Declare a command: its dotted name, the grant that it needs, and what it answers with.
 
     `action` (read, write or admin) must be granted on `channel`. Without a channel the handler
     itself asks the caller, because only it can tell what the command is about. A `silent` one is
     answered with `.ok` only where its message had an id. `cost` is what it counts against the
-    messages a second: less than 1 for what clients send with every key.
+    messages a second: less than 1 for what clients send with every key. An `urgent` one is carried
+    out also while the disk takes nothing: it may be what makes room.
     """
 
     def note(cls: AnyCommand) -> AnyCommand:
         template = ChannelTemplate(channel) if channel else None
-        cls.__command__ = CommandInfo(name, action, template, answer, silent, cost)
+        cls.__command__ = CommandInfo(name, action, template, answer, silent, cost, urgent)
         return cls
 
     return note

@@ -70,6 +70,10 @@ class Subscriber(ABC):
     def resynced(self, told: Subscribed) -> None:  # noqa: B027  # who only counts needs no word
         """Learn that a channel goes on later, because what should come next is gone there."""
 
+    def may_write(self, channel: str) -> bool:  # noqa: ARG002
+        """Tell whether it may change what the channel is about."""
+        return False
+
     def wants(self, where: ChannelLog) -> bool:
         """Tell whether a subscription of any form covers this channel."""
         return where in self.channels or any(matches(p, where.name) for p in self.patterns)
@@ -87,7 +91,8 @@ class Fanout:
         self._matching: dict[ChannelLog, list[Subscriber]] = {}
         self._unfinished: dict[ChannelLog, None] = {}
         self._scheduled = False
-        journal.on_visible(self.flush)
+        self._subscribed: dict[ChannelLog, set[Subscriber]] = {}
+        journal.on_visible(self.flush, self._forget)
 
     # Subscriptions
 
@@ -103,11 +108,12 @@ class Fanout:
         """Follow a channel, after an offset or from now on. A second time changes nothing."""
         started = who.channels.get(where)
         if started is not None:
-            recovered = (since is None or since >= started) and epoch in (None, where.epoch)
+            recovered = where.again(who, started, since=since, epoch=epoch, binary=binary)
             return where.told(who, recovered=recovered)
         position, recovered = where.stand(who, since=since, epoch=epoch, binary=binary)
         answer = where.told(who, recovered=recovered)
         who.channels[where] = position
+        self._subscribed.setdefault(where, set()).add(who)
         self._matching.pop(where, None)
         if position < where.flushed:
             # What a wildcard has delivered of this channel so far is asked for once more here.
@@ -121,8 +127,7 @@ class Fanout:
         """Stop following; a wildcard that covers the channel goes on from the same place."""
         who.channels.pop(where, None)
         self._matching.pop(where, None)
-        where.followers.discard(who)
-        where.left(who)
+        self._leave(who, where)
         if not who.wants(where):
             who.behind.pop(where, None)
 
@@ -144,14 +149,29 @@ class Fanout:
     def leave(self, who: Subscriber) -> None:
         """Forget a subscriber whose connection has ended."""
         for where in who.channels:
-            where.followers.discard(who)
-            where.left(who)
+            self._leave(who, where)
         who.channels.clear()
         who.behind.clear()
         who.patterns = frozenset()
         if who in self._wild:
             self._wild.discard(who)
             self._matching.clear()
+
+    def _leave(self, who: Subscriber, where: ChannelLog) -> None:
+        where.followers.discard(who)
+        where.left(who)
+        subscribed = self._subscribed.get(where, set())
+        subscribed.discard(who)
+        if not subscribed:
+            self._subscribed.pop(where, None)
+
+    def _forget(self, where: ChannelLog) -> None:
+        """Let go of a log that is no more; who is behind on it learns of that in its turn."""
+        self._matching.pop(where, None)
+        for who in list(self._subscribed.get(where, ())):
+            if where not in who.behind:
+                del who.channels[where]
+                self._leave(who, where)
 
     def finish(self) -> None:
         """Deliver all that is visible now, however long the turn: the daemon is about to end."""
@@ -258,7 +278,8 @@ class Fanout:
             batch = where.page(who, position, PAGE_BYTES)
         elif (further := where.resync(who)) is not None:
             who.behind[where] = further
-            who.resynced(where.told(who, recovered=False))
+            if where in who.channels:
+                who.resynced(where.told(who, recovered=False, after=further))
             return True
         else:
             try:

@@ -89,6 +89,7 @@ class Journal:
         self._writing_barriers: list[asyncio.Future[None]] = []
         self.gate = Gate(lambda: self.pending, settings.pending_bytes)
         self._stall_listeners: list[Callable[[str | None], None]] = []
+        self._gone: Callable[[ChannelLog], None] = lambda _: None
         self._forget_listeners: list[Callable[[str], None]] = []
 
     async def __aenter__(self) -> Self:
@@ -188,6 +189,7 @@ class Journal:
         del self._logs[where.name]
         self._recent.pop(where, None)
         dropped = where.drop(0)
+        self._gone(where)
         if where.adopted:
             return
         self._ring_total -= dropped
@@ -199,9 +201,14 @@ class Journal:
         """Tell a listener the name of each channel that is forgotten, in the same commit."""
         self._forget_listeners.append(listener)
 
-    def on_visible(self, listener: Callable[[], None]) -> None:
-        """Have one listener called whenever `take_fresh` has something to deliver."""
-        self._visible = listener
+    def on_visible(
+        self, listener: Callable[[], None], gone: Callable[[ChannelLog], None] = lambda _: None
+    ) -> None:
+        """Have one listener called whenever `take_fresh` has something to deliver.
+
+        `gone` is told each log that is forgotten, so that nobody holds on to it.
+        """
+        self._visible, self._gone = listener, gone
 
     def take_fresh(self) -> dict[ChannelLog, None]:
         """Hand over the logs whose `committed` has moved since the last call, in that order."""

@@ -20,6 +20,9 @@ READ_BYTES = 60 << 10
 SHORT = 2048
 """A read that gives less has emptied the terminal; the kernel hands out at most 4095 bytes."""
 
+REOPENED = 0.1
+"""Seconds between two looks at a terminal that nobody has open."""
+
 SCRATCH = memoryview(bytearray(READ_BYTES + (4 << 10)))
 """Where all pumps read: what a turn has read is copied out before the next one reads."""
 
@@ -44,7 +47,7 @@ class Pty(PtyProcess):  # type: ignore[misc]  # it has no types
 
 
 class TerminalPump:
-    """Reads a master as it fills, unless paused, until nobody has the terminal open any more."""
+    """Reads a master as it fills, unless paused, until it is told to finish."""
 
     def __init__(self, fd: int, data: Callable[[bytes], None]) -> None:
         """Begin to read; `data` gets what one turn has read."""
@@ -82,6 +85,11 @@ class TerminalPump:
             self._loop.remove_reader(self._fd)
             self.ended.set_result(None)
 
+    def _wait_for_somebody(self) -> None:
+        if not self._final and not self._paused:
+            self.pause()
+            self._loop.call_later(REOPENED, self.resume)
+
     def _read(self) -> None:
         if self.ended.done():
             return
@@ -92,10 +100,11 @@ class TerminalPump:
             except BlockingIOError:
                 over = self._final
                 break
-            except OSError:  # EIO: the last one that had it open has gone
+            except OSError:  # EIO, as Linux says it
                 read = 0
-            if not read:
-                over = True
+            if not read:  # nobody has it open; a program may open /dev/tty later
+                over = self._final
+                self._wait_for_somebody()
                 break
             size += read
             if read < SHORT and not self._final:
@@ -161,5 +170,7 @@ class TerminalProcess(Process):
         try:
             group = os.tcgetpgrp(self._pty.fd)
             return group if group > 0 and os.getsid(group) == self.pid else 0
+        except ProcessLookupError:
+            return group  # its first process has ended, as in `true | less`
         except OSError:
             return 0

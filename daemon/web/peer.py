@@ -74,6 +74,10 @@ class Peer(Subscriber):
         """Let a caller in, or renew one; what it asks for comes from this connection."""
         self.caller = msgspec.structs.replace(caller, connection=self.id)
 
+    def may_write(self, channel: str) -> bool:
+        """Tell whether its token grants that."""
+        return self.caller is not None and self.caller.may("write", channel)
+
     def resynced(self, told: Subscribed) -> None:
         """Say that a subscription goes on later, as after one that could not be recovered."""
         self.send(SubscriptionSuccess.of(told), channel=told.channel)

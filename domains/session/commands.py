@@ -290,14 +290,22 @@ class SendInput(Command):
     end: bool = False
 
 
-@command("session.cancel", action="write", channel="session:{session_id}", answer=SessionState)
+@command(
+    "session.cancel",
+    action="write",
+    channel="session:{session_id}",
+    answer=SessionState,
+    urgent=True,
+)
 class CancelSession(Command):
     """Ask it to stop; its whole tree is killed after the grace period."""
 
     session_id: str
 
 
-@command("session.kill", action="write", channel="session:{session_id}", answer=SessionState)
+@command(
+    "session.kill", action="write", channel="session:{session_id}", answer=SessionState, urgent=True
+)
 class KillSession(Command):
     """Kill its whole tree at once."""
 

@@ -126,6 +126,7 @@ class GetShell(Command):
     channel="shell:terminal:{terminal_id}",
     answer=TerminalState,
     silent=True,
+    urgent=True,
     cost=0.2,
 )
 class SendShellInput(Command):
@@ -145,6 +146,7 @@ class SendShellInput(Command):
     channel="shell:terminal:{terminal_id}",
     answer=TerminalState,
     silent=True,
+    urgent=True,
 )
 class ResizeShell(Command):
     """Say how large a viewer is; answered only where the message had an id.
@@ -165,6 +167,7 @@ class ResizeShell(Command):
     channel="shell:terminal:{terminal_id}",
     answer=TerminalState,
     silent=True,
+    urgent=True,
 )
 class SignalShell(Command):
     """Signal what runs in the foreground; answered only where the message had an id.
@@ -187,8 +190,8 @@ class SignalShell(Command):
 class AckShell(Command):
     """Say how many bytes of output a viewer has shown; answered only where it had an id.
 
-    A viewer that may write and does this sets the pace of the program, until it has said nothing
-    for 5 s or says that it is `hidden`.
+    A viewer that may write and does this sets the pace of the program, until it has shown nothing
+    more for 5 s or says that it is `hidden`.
     """
 
     terminal_id: str
@@ -202,6 +205,7 @@ class AckShell(Command):
     channel="shell:terminal:{terminal_id}",
     answer=TerminalExit,
     silent=True,
+    urgent=True,
 )
 class CloseShell(Command):
     """End a terminal and all that runs in it; answered when it has ended, where it had an id."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from daemon.core import frames
 from daemon.core.channel_log import Batch, ChannelLog, FramedBatch, Subscribed
+from daemon.core.errors import Conflict
 from daemon.core.fanout import Subscriber
 from domains.shell.cut import safe_start
 from domains.shell.events import ShellOutput
@@ -25,6 +26,9 @@ RESET = b"\x1bc"
 
 RESYNC_BYTES = 128 << 10
 """What one that has fallen too far behind gets of the past: a screen, and some way back."""
+
+QUIET_PAGE = 64 << 10
+"""What is read at a time while queries are blanked: a turn of the loop is to be short."""
 
 OVERHEAD = 128
 """Bytes that a chunk costs besides its data, so that a ring of single keys is bounded, too."""
@@ -47,7 +51,7 @@ class Chunk:
 
     def __len__(self) -> int:
         """Count what it costs to keep."""
-        return len(self.data) + OVERHEAD
+        return len(self.data) + len(self.modes.pending) + OVERHEAD
 
 
 @dataclass(slots=True)
@@ -106,10 +110,10 @@ class TerminalBatch:
 class TerminalLog(ChannelLog):
     """The log of one terminal.
 
-    `gone` is told the id of each viewer that leaves, `cut` that one begins with less than all.
+    `gone` is told the id of each viewer that leaves; `redraw` asks the program to draw its screen.
     """
 
-    __slots__ = ("_channel", "_cut", "_gone", "_limit", "_terminal", "size", "views")
+    __slots__ = ("_channel", "_gone", "_limit", "_redraw", "_terminal", "size", "views")
 
     def __init__(
         self,
@@ -117,7 +121,7 @@ class TerminalLog(ChannelLog):
         *,
         ring_bytes: int,
         gone: Callable[[str], None],
-        cut: Callable[[], None],
+        redraw: Callable[[], None],
     ) -> None:
         """Begin empty, and keep about `ring_bytes`."""
         super().__init__(0, f"shell:terminal:{terminal_id}", secrets.token_hex(8), 0, 1)
@@ -127,7 +131,7 @@ class TerminalLog(ChannelLog):
         self._terminal = terminal_id
         self._limit = ring_bytes
         self._gone = gone
-        self._cut = cut
+        self._redraw = redraw
 
     def write(self, data: bytes, modes: Modes) -> None:
         """Append output; `modes` are those in which it begins."""
@@ -184,24 +188,39 @@ class TerminalLog(ChannelLog):
         view = self.views.get(who)
         if view is None or not (view.start or view.prefix or view.quiet):
             return TerminalBatch(self, after, upto)
+        upto = min(upto, self.page_end(after, QUIET_PAGE))
+        places = range(after - self.base, upto - self.base)
+        silent = self._silent(view, places)
         told = [
-            self._shown(view, place)
+            self._shown(view, self.frames[place], silent.get(place))
             if isinstance(self.frames[place], Chunk)
             else self.frames[place]
-            for place in range(after - self.base, upto - self.base)
+            for place in places
         ]
         return FramedBatch(self, after + 1, told)
 
-    def _shown(self, view: View, place: int) -> bytes:
-        """Encode one chunk for a viewer that has not caught up."""
-        chunk: Chunk = self.frames[place]
-        at, data = chunk.at, chunk.data
-        if at < view.quiet:
-            before = b"".join(reversed(self._near(range(place - 1, -1, -1))))
-            after = b"".join(self._near(range(place + 1, len(self.frames))))
-            data = silenced(before[-REACH:], data, after[:REACH])
-        else:
+    def _silent(self, view: View, places: range) -> dict[int, bytes]:
+        """Give the output at these places without queries, where the viewer is to get none."""
+        chunks = [
+            (place, self.frames[place].data)
+            for place in places
+            if isinstance(self.frames[place], Chunk) and self.frames[place].at < view.quiet
+        ]
+        if not chunks:
             view.quiet = 0
+            return {}
+        before = b"".join(reversed(self._near(range(places.start - 1, -1, -1))))[-REACH:]
+        after = b"".join(self._near(range(places.stop, len(self.frames))))[:REACH]
+        data = silenced(before, b"".join(data for _, data in chunks), after)
+        found, at = {}, 0
+        for place, chunk in chunks:
+            found[place] = data[at : at + len(chunk)]
+            at += len(chunk)
+        return found
+
+    def _shown(self, view: View, chunk: Chunk, silent: bytes | None) -> bytes:
+        """Encode one chunk for a viewer that has not caught up."""
+        at, data = chunk.at, chunk.data if silent is None else silent
         if at < view.start:
             data = data[view.start - at :]
             at = view.start
@@ -245,17 +264,19 @@ class TerminalLog(ChannelLog):
             place, recovered = super().stand(who, since=since, epoch=epoch, binary=False)
         else:
             place, recovered = self._stand_in_bytes(view, since, epoch)
+            if view.prefix:
+                self._complete(who, view)
         self.views[who] = view
         return place, recovered
 
     def _stand_in_bytes(self, view: View, since: int | None, epoch: str | None) -> tuple[int, bool]:
-        other_epoch = epoch is not None and epoch != self.epoch
-        if since is None or other_epoch or (since == 0 and self.oldest_byte > 0):
-            return self._afresh(view, self.base), not other_epoch
+        if since == 0:
+            return (self.base if self.oldest_byte == 0 else self._afresh(view, self.base)), True
+        same = epoch in (None, self.epoch)
+        if since is None or not same:
+            return self._afresh(view, self.base), same
         if not self.oldest_byte <= since <= self._flushed_size():
             return self._afresh(view, self.base), False
-        if since == 0:
-            return self.base, True
         # After the last event that ends there; what is no output comes once more rather than never.
         place = self.base
         for entry in self.frames:
@@ -278,8 +299,10 @@ class TerminalLog(ChannelLog):
             ),
             None,
         )
-        if first is None:
-            return after  # no output, and maybe an end
+        if first is None:  # no output yet, or none that is kept; and maybe an end
+            if self.size > 0:
+                view.prefix, view.start = RESET, self.size
+            return after
         chunk: Chunk = self.frames[first]
         begun = chunk.modes.pending
         cut = safe_start(begun + chunk.data, len(begun)) - len(begun) if chunk.at > 0 else 0
@@ -288,22 +311,41 @@ class TerminalLog(ChannelLog):
         view.start = chunk.at + cut
         view.prefix = RESET + silenced(b"", tracker.modes.restore(), b"")
         view.quiet = self._flushed_size()
-        if view.start > 0:
-            self._cut()
         return chunk.offset - 1
 
-    def told(self, who: object, *, recovered: bool) -> Subscribed:
-        """Say where the log stands, in the unit in which the viewer counts."""
+    def _complete(self, who: object, view: View) -> None:
+        """Have the rest of a screen drawn whose beginning this viewer does not get."""
+        if view.start > 0 and isinstance(who, Subscriber) and who.may_write(self.name):
+            self._redraw()
+
+    def again(
+        self, who: object, started: int, *, since: int | None, epoch: str | None, binary: bool
+    ) -> bool:
+        """Tell one who subscribes once more, in the same form, whether it misses nothing."""
+        view = self.views.get(who)
+        if view is not None and view.binary is not binary:
+            raise Conflict(f"{self.name} is followed in another encoding; unsubscribe first")
+        if not binary:
+            return super().again(who, started, since=since, epoch=epoch, binary=binary)
+        return since is None and epoch in (None, self.epoch)
+
+    def told(self, who: object, *, recovered: bool, after: int | None = None) -> Subscribed:
+        """Say where the log stands, or goes on, in the unit in which the viewer counts."""
         view = self.views.get(who)
         if view is None or not view.binary:
-            return super().told(who, recovered=recovered)
-        return Subscribed(self.name, self.epoch, self._flushed_size(), self.oldest_byte, recovered)
+            return super().told(who, recovered=recovered, after=after)
+        at = self._flushed_size() if after is None else view.start
+        return Subscribed(self.name, self.epoch, at, self.oldest_byte, recovered)
 
     def resync(self, who: object) -> int | None:
         """Have one go on near the end, because what should come next is gone."""
         after = self._back(RESYNC_BYTES)
         view = self.views.get(who)
-        return after if view is None else self._afresh(view, after)
+        if view is None:
+            return after
+        after = self._afresh(view, after)
+        self._complete(who, view)
+        return after
 
     def _back(self, size: int) -> int:
         """Give the offset after which the newest events have about so many bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 STALL = 5.0
-"""Seconds without a word after which a viewer no longer holds the program up."""
+"""Seconds without progress after which a viewer no longer holds the program up."""
 
 FIRST_WINDOW = 256 << 10
 LEAST_WINDOW = 128 << 10
@@ -23,6 +23,7 @@ class Viewer:
     """One viewer that says what it has shown."""
 
     __slots__ = (
+        "_head",
         "_limited",
         "_measured",
         "_measured_at",
@@ -39,6 +40,7 @@ class Viewer:
         self.shown = shown
         self.past = past
         self.heard = now
+        self._head = shown
         self.window = FIRST_WINDOW
         self._rtt = math.inf
         self._probe: tuple[int, float] | None = None
@@ -47,6 +49,9 @@ class Viewer:
 
     def wrote(self, head: int, now: float) -> None:
         """Learn that output was written up to a byte."""
+        if self.shown >= self._head:
+            self.heard = now  # it had nothing to show until now
+        self._head = head
         if self._probe is None:
             self._probe = (head, now)
 
@@ -63,8 +68,9 @@ class Viewer:
         gets a larger window, one that is slow a smaller one, and neither waits for long after
         Ctrl-C.
         """
-        self.shown = max(self.shown, shown)
-        self.heard = now
+        if shown > self.shown:
+            self.shown = shown
+            self.heard = now
         if self._probe is not None and self.shown >= self._probe[0]:
             self._rtt = min(self._rtt, now - self._probe[1])
             self._probe = None
@@ -111,10 +117,10 @@ class Pace:
         return any(viewer.holds(head) for viewer in self._viewers.values())
 
     def give_up(self, head: int, now: float) -> float | None:
-        """Stop waiting for whoever has been silent for STALL; gives the seconds to the next time.
+        """Stop waiting for whoever has shown nothing more for STALL.
 
-        None when nobody is waited for any more. For one that was given up all that was written
-        until then is past.
+        Gives the seconds to the next time, None when nobody is waited for any more. For one that
+        was given up all that was written until then is past.
         """
         waits = []
         for viewer in self._viewers.values():

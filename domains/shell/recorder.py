@@ -28,6 +28,7 @@ class Recorder:
         self._bus = bus
         self._supervisor = supervisor
         self._folder = folder
+        self._starting: set[str] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     def mend(self) -> None:
@@ -45,7 +46,7 @@ class Recorder:
         terminal = live.terminal
         if terminal.state == "exited":
             raise Conflict(f"the terminal {terminal.id} has exited; there is nothing to record")
-        if live.recording is not None and live.recording.state == "recording":
+        if live.terminal.id in self._starting or _runs(live.recording):
             raise Conflict(f"the terminal {terminal.id} is being recorded already")
         header = Header(
             cols=terminal.cols,
@@ -53,26 +54,30 @@ class Recorder:
             command=shlex.join(terminal.command),
             title=terminal.name or terminal.title or None,
         )
-        recording = await Recording.start(
-            self._folder / f"{terminal.id}.cast",
-            header,
-            supervisor=self._supervisor,
-            limit=limit,
-            holds_input=holds_input,
-            ended=lambda reason: self._tell(live, "ended", reason),
-        )
-        if live.recording is not None and live.recording.state == "recording":
-            await recording.close()
-            raise Conflict(f"the terminal {terminal.id} is being recorded already")
+        self._starting.add(terminal.id)
+        try:
+            recording = await Recording.start(
+                self._folder / f"{terminal.id}.cast",
+                header,
+                supervisor=self._supervisor,
+                limit=limit,
+                holds_input=holds_input,
+                ended=lambda reason: self._tell(live, "ended", reason),
+            )
+        finally:
+            self._starting.discard(terminal.id)
         live.recording = recording
         recording.output(live.log.screen())  # what stands there already
-        self._tell(live, "recording")
+        if live.over.done():  # it has ended meanwhile
+            await recording.close()
+        else:
+            self._tell(live, "recording")
         return self.find(live)
 
     async def stop(self, live: LiveTerminal) -> commands.Recording:
         """End a recording; Conflict where none runs."""
         recording = live.recording
-        if recording is None or recording.state == "ended":
+        if recording is None or not _runs(recording):
             raise Conflict(f"the terminal {live.terminal.id} is not being recorded")
         await recording.close()
         self._tell(live, "ended", recording.reason or "")
@@ -107,7 +112,7 @@ class Recorder:
     async def end(self, terminals: Iterable[LiveTerminal]) -> None:
         """Wait until what was recorded is written."""
         for live in terminals:
-            if live.recording is not None and live.recording.state == "recording":
+            if _runs(live.recording):
                 self.finish(live)
         if self._closing:
             await asyncio.wait(self._closing)
@@ -121,3 +126,7 @@ class Recorder:
                 reason=reason,
             )
         )
+
+
+def _runs(recording: Recording | None) -> bool:
+    return recording is not None and recording.state == "recording"

@@ -19,6 +19,7 @@ from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
 from daemon.core.environment import child_environment
 from daemon.core.errors import (
+    AgentcmdError,
     BadRequest,
     NotFound,
     RateLimited,
@@ -52,6 +53,10 @@ from domains.shell.recorder import Recorder
 from domains.shell.terminal import LiveTerminal
 
 log = structlog.get_logger(__name__)
+
+ENDED = 1000
+ENDED_BYTES = 64 << 20
+"""How many terminals that have ended are kept at most, and how much of their output."""
 
 
 class Projects(Protocol):
@@ -137,8 +142,13 @@ class ShellService:
         await asyncio.wait([live.begun])
         if task.failure is not None or task.started_at is None:
             raise refusal(task)
-        if command.record:
-            await self._record(live, RecordShell(terminal_id=terminal.id))
+        if command.record and live.terminal.state == "running":
+            try:
+                await self._record(live, RecordShell(terminal_id=terminal.id))
+            except AgentcmdError:
+                task.stop(hard=True)  # nobody would learn its id
+                await asyncio.wait([live.over])
+                raise
         if self._settings.idle_timeout:
             self._watch(live)
         return OneTerminal(terminal_id=terminal.id, terminal=live.snapshot())
@@ -267,6 +277,18 @@ class ShellService:
             self._recorder.finish(live)
         loop = asyncio.get_running_loop()
         self._timers[id_] = loop.call_later(self._settings.keep_ended, self._forget, live)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Forget the oldest of those that have ended, where there are too many, or too large."""
+        ended = [each for each in self._terminals.values() if each.terminal.state == "exited"]
+        size = sum(each.log.ring_bytes for each in ended)
+        for place, live in enumerate(ended):
+            if size <= ENDED_BYTES and len(ended) - place <= ENDED:
+                break
+            size -= live.log.ring_bytes
+            self._timers.pop(live.terminal.id).cancel()
+            self._forget(live)
 
     def _forget(self, live: LiveTerminal) -> None:
         id_ = live.terminal.id

@@ -22,6 +22,7 @@ from domains.shell.events import (
     ShellError,
     ShellExit,
     ShellOutput,
+    ShellRecordingUpdated,
     ShellResized,
     ShellTitle,
 )
@@ -73,7 +74,7 @@ class LiveTerminal:
         loop = asyncio.get_running_loop()
         self.terminal = terminal
         self.log = TerminalLog(
-            terminal.id, ring_bytes=ring_bytes, gone=self._left, cut=self._redraw
+            terminal.id, ring_bytes=ring_bytes, gone=self._left, redraw=self._redraw
         )
         self.begun: asyncio.Future[None] = loop.create_future()
         self.over: asyncio.Future[None] = loop.create_future()
@@ -172,6 +173,10 @@ class LiveTerminal:
             )
         if self.recording is not None:
             self.recording.exited(code if code is not None else 128 + (number or 0))
+            if self.recording.state == "recording":
+                self._bus.emit(
+                    ShellRecordingUpdated(terminal_id=id_, project_id=project, state="ended")
+                )
         self._bus.emit(
             ShellExit(
                 terminal_id=id_,

@@ -52,14 +52,14 @@ class GetTask(Command):
     task_id: str
 
 
-@command("task.cancel", action="write", answer=OneTask)
+@command("task.cancel", action="write", answer=OneTask, urgent=True)
 class CancelTask(Command):
     """Ask a task to stop; its whole tree is killed after the grace period."""
 
     task_id: str
 
 
-@command("task.kill", action="write", answer=OneTask)
+@command("task.kill", action="write", answer=OneTask, urgent=True)
 class KillTask(Command):
     """Kill a task's whole tree at once."""
 

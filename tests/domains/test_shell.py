@@ -32,9 +32,9 @@ async def test_a_fast_exit_delivers_every_byte_and_then_the_end(connect, binary)
         assert [event["type"] for event in viewer.events][-1] == "shell.exit"
 
 
-async def test_a_login_shell_answers(connect):
+async def test_a_login_shell_answers(connect, tmp_path):
     viewer = await connect()
-    await viewer.create()
+    await viewer.create(env={"HOME": str(tmp_path)})  # not with a developer's profile
     await viewer.type("echo $((20+22)) $TERM; stty size; tty; exit\r")
     end = await viewer.exit()
     assert b"42 xterm-256color" in viewer.output
@@ -94,7 +94,7 @@ echo re''ady
 @pytest.mark.parametrize("how", ["close", "exit"])
 async def test_the_end_of_a_terminal_leaves_nothing_running(connect, how):
     viewer = await connect()
-    await viewer.create("bash", "-i", env={"MARKER": viewer_mark(how)})
+    await viewer.create("bash", "--norc", "-i", env={"MARKER": viewer_mark(how)})
     await viewer.type(SURVIVORS.replace("\n", "\r"))
     await viewer.until(b"ready\r\n")
     assert (

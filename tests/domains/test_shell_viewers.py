@@ -284,7 +284,10 @@ async def test_a_recording_is_made_and_downloaded(connect, running):
     text = "".join(data for _, code, data in events if code == "o")
     assert text == viewer.output.decode()
     assert events[-1][1:] == ["x", "5"]
-    assert [each["state"] for each in viewer.told("shell.recording_updated")] == ["recording"]
+    assert [each["state"] for each in viewer.told("shell.recording_updated")] == [
+        "recording",
+        "ended",
+    ]
 
 
 async def test_a_recording_is_ended_on_request_and_its_file_stays(connect):

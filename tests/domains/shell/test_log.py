@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.core import frames
+from daemon.core.errors import Conflict
 from daemon.core.fanout import Subscriber
 from domains.shell.log import RESYNC_BYTES, Chunk, TerminalLog
 from domains.shell.modes import Modes, Tracker
 
 
 class Viewer(Subscriber):
+    def __init__(self, *, writes=True):
+        super().__init__()
+        self.writes = writes
+
+    def may_write(self, channel):  # noqa: ARG002
+        return self.writes
+
     def has_room(self):
         return True
 
@@ -34,13 +43,15 @@ class Terminal:
     """A log and what was written to it."""
 
     def __init__(self, ring_bytes=1 << 20):
-        self.left, self.cut = [], 0
-        self.log = TerminalLog("t", ring_bytes=ring_bytes, gone=self.left.append, cut=self._cut)
+        self.left, self.redrawn = [], 0
+        self.log = TerminalLog(
+            "t", ring_bytes=ring_bytes, gone=self.left.append, redraw=self._redraw
+        )
         self.stream = b""
         self.tracker = Tracker()
 
-    def _cut(self):
-        self.cut += 1
+    def _redraw(self):
+        self.redrawn += 1
 
     def write(self, data):
         self.log.write(data, self.tracker.modes)
@@ -60,9 +71,9 @@ class Terminal:
         self.log.committed = self.log.flushed = self.log.head
         self.log.trim()
 
-    def attach(self, *, since=None, binary=True, epoch=None, limit=100):
+    def attach(self, *, since=None, binary=True, epoch=None, limit=100, writes=True):
         """Follow to the end; gives the answer, the pieces of output, and the other events."""
-        viewer = Viewer()
+        viewer = Viewer(writes=writes)
         place, recovered = self.log.stand(viewer, since=since, epoch=epoch, binary=binary)
         told = self.log.told(viewer, recovered=recovered)
         return told, *self.read(viewer, place, limit)
@@ -137,7 +148,7 @@ def test_a_fresh_viewer_begins_with_a_reset_at_a_line_of_what_is_kept(pieces):
     start = rest[0][0] if rest else len(terminal.stream)
     assert at == max(0, start - len(prefix))
     assert b"".join(piece for _, piece in rest) == terminal.stream[start:]
-    assert start == 0 or terminal.cut == 1
+    assert terminal.redrawn == (start > 0)
     first = next(each for each in terminal.log.frames if isinstance(each, Chunk))
     if start > 0 and b"\n" in first.data:
         assert terminal.stream[start - 1 : start] == b"\n"
@@ -176,6 +187,7 @@ def test_what_is_not_kept_any_more_or_not_yet_written_is_not_recovered():
         (oldest - 1, None, False),
         (len(terminal.stream) + 1, None, False),
         (0, None, True),
+        (0, "other", True),
         (oldest, terminal.log.epoch, True),
         (oldest, "other", False),
         (None, "other", False),
@@ -252,3 +264,45 @@ def test_an_empty_terminal_needs_no_reset():
     assert terminal.log.screen() == b""
     terminal.write(b"hi\x1b[6n")
     assert terminal.log.screen() == b"\x1bc" + Modes().restore() + b"hi\0\0\0\0"
+
+
+def test_one_that_may_not_write_has_nothing_drawn_for_it_nor_has_a_recording():
+    terminal = Terminal(ring_bytes=1000)
+    for number in range(100):
+        terminal.write(b"line %d\n" % number)
+    terminal.attach(writes=False)
+    terminal.log.screen()
+    assert terminal.redrawn == 0
+
+
+def test_events_that_push_all_output_out_leave_a_fresh_viewer_a_reset():
+    terminal = Terminal(ring_bytes=1000)
+    terminal.write(b"gone")
+    for _ in range(100):
+        terminal.event()
+    told, output, events = terminal.attach()
+    assert (told.recovered, output) == (True, [])
+    assert events
+    terminal.write(b"new")
+    _, output, _ = terminal.attach()
+    assert b"".join(data for _, data in output).startswith(b"\x1bc")
+
+
+def test_a_page_of_single_bytes_is_blanked_at_once():
+    terminal = Terminal()
+    for byte in b"\x1b[6n" * 300:
+        terminal.write(bytes((byte,)))
+    _, output, _ = terminal.attach(limit=1 << 20)
+    assert b"".join(data for _, data in output[1:]) == b"\0" * 1200
+
+
+def test_another_encoding_needs_another_subscription():
+    terminal = Terminal()
+    terminal.write(b"x" * 100)
+    viewer = Viewer()
+    terminal.log.stand(viewer, since=None, epoch=None, binary=True)
+    asked = {"since": None, "epoch": None}
+    assert terminal.log.again(viewer, 1, **asked, binary=True)
+    assert not terminal.log.again(viewer, 1, since=50, epoch=None, binary=True)
+    with pytest.raises(Conflict, match="unsubscribe first"):
+        terminal.log.again(viewer, 1, **asked, binary=False)

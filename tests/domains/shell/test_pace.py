@@ -98,3 +98,21 @@ def test_nobody_shows_what_was_not_written():
     pace.ack("a", 1 << 40, 10, 0.0)
     pace.ack("a", 1 << 40, 10, 1.0)
     assert pace.holds(10 + MOST_WINDOW)
+
+
+def test_repeating_oneself_is_no_progress():
+    pace = Pace()
+    pace.ack("a", 0, 0, 0.0)
+    pace.wrote(FIRST_WINDOW, 0.0)
+    for second in range(1, 5):
+        pace.ack("a", 0, FIRST_WINDOW, float(second))
+        assert pace.give_up(FIRST_WINDOW, float(second)) == STALL - second
+    pace.ack("a", 0, FIRST_WINDOW, STALL)
+    assert pace.give_up(FIRST_WINDOW, STALL) is None
+
+
+def test_a_long_silence_of_the_program_is_none_of_its_viewer():
+    pace = Pace()
+    pace.ack("a", 0, 0, 0.0)
+    pace.wrote(FIRST_WINDOW, 100.0)
+    assert pace.give_up(FIRST_WINDOW, 101.0) == STALL - 1.0
