@@ -16,13 +16,19 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from model import Model
 from support import DaemonProcess
 
+from daemon.cli.main import main
+
 ROOT = Path(__file__).parents[2]
 AGENTCMD = [sys.executable, "-m", "daemon"]
+
+PROGRAMS = ("run", "serve")
+"""Commands that take over their process: its standard streams, its signals, its log."""
 
 
 @pytest.fixture
@@ -42,24 +48,46 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def agentcmd(environ, folder):
-    """Run a command line to its end, in a folder of its own."""
+def agentcmd(environ, folder, capfdbinary):
+    """Run a command line to its end, in a folder of its own.
 
-    def run(*args, stdin=b"", env=None, timeout=30, **options):
-        done = subprocess.run(
-            [*AGENTCMD, *args],
-            input=stdin,
-            capture_output=True,
-            env={**environ, **(env or {})},
-            cwd=folder,
-            timeout=timeout,
-            check=False,
-            **options,
-        )
+    One that is a program of its own where it matters is one here; the others are run in this
+    process, by what `__main__` calls, and have ended before a program would have begun.
+    """
+
+    def run(*args, stdin=b"", env=None):
+        env = {**environ, **(env or {})}
+        if args[0] in PROGRAMS:
+            done = subprocess.run(
+                [*AGENTCMD, *args],
+                input=stdin,
+                capture_output=True,
+                env=env,
+                cwd=folder,
+                timeout=30,
+                check=False,
+            )
+        else:
+            capfdbinary.readouterr()
+            with mock.patch.dict(os.environ, env, clear=True), contextlib.chdir(folder), in_time():
+                code = main(args)
+            done = subprocess.CompletedProcess(args, code, *capfdbinary.readouterr())
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         return done
 
     return run
+
+
+@contextlib.contextmanager
+def in_time(seconds=30):
+    """Fail what takes longer."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it did not end in time"))
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

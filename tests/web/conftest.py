@@ -12,6 +12,24 @@ from structlog.testing import capture_logs
 from support import RawSocket
 
 
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch):
+    """Who is silent, stalled or too late is found within a look, and nobody waits half a second.
+
+    Nor does a daemon that ends, for the last poll of a client that does not poll by itself.
+    """
+    monkeypatch.setattr("daemon.web.gateway.SWEEP", 0.05)
+    monkeypatch.setattr("daemon.web.socketio.SWEEP", 0.05)
+    monkeypatch.setattr("daemon.web.engineio.POLL_TIMEOUT", 0.1)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Goodbyes that nobody answers are given up soon."""
+    for module in ("connection", "engineio", "engineio_session"):
+        monkeypatch.setattr(f"daemon.web.{module}.CLOSE_TIMEOUT", 0.3)
+
+
 @pytest.fixture
 async def raw_to():
     """Make raw sockets to a daemon that end with the test; with `request`, of plain bytes."""

@@ -37,14 +37,14 @@ def resident_bytes():
 
 async def test_one_that_takes_little_but_steadily_is_never_cut(start_daemon, raw_to):
     running = await start_daemon(
-        WEB__STALL_TIMEOUT="1", WEB__PEER_TIMEOUT="1.5", WEB__HEARTBEAT="0.5"
+        WEB__STALL_TIMEOUT="0.6", WEB__PEER_TIMEOUT="1", WEB__HEARTBEAT="0.3"
     )
     await written(running, 4000, size=4000)
     slow = await raw_to(running, receive_bytes=32_768)
     await slow.next()
     await follow(slow)
     (peer,) = running.daemon._doors.gateway.connections
-    stop = time.monotonic() + 5  # the slowness is what is tested: 100 KB/s, far below the buffers
+    stop = time.monotonic() + 3  # the slowness is what is tested: 100 KB/s, far below the buffers
     while time.monotonic() < stop:
         await slow.reader.readexactly(5000)
         await asyncio.sleep(0.05)
@@ -84,6 +84,7 @@ async def test_one_that_takes_nothing_is_told_4408_where_its_socket_has_room_for
     assert await ws.closed() == 4408
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_one_that_says_goodbye_and_reads_nothing_leaves_nothing_behind(running, raw):
     await written(running, 3000, size=4000)
     before = open_descriptors()
@@ -103,7 +104,7 @@ async def test_one_that_says_goodbye_and_reads_nothing_leaves_nothing_behind(run
 
 
 async def test_one_that_sends_and_never_reads_is_not_read_either(start_daemon, raw_to):
-    running = await start_daemon(WEB__STALL_TIMEOUT="2", WEB__MESSAGES_PER_SECOND="100000")
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.5", WEB__MESSAGES_PER_SECOND="100000")
     rude = await raw_to(running, receive_bytes=8192)
     await rude.next()
     (peer,) = running.daemon._doors.gateway.connections
@@ -231,6 +232,7 @@ async def test_a_goodbye_is_answered_with_its_code(raw):
     assert await socket.next() == {"type": "close", "code": 4000}
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_client_that_does_not_answer_the_close_is_cut(running, raw):
     socket = await raw()
     await socket.next()

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 
 async def test_one_who_does_not_fetch_his_answers_is_not_heard_and_then_cut(start_daemon):
-    running = await start_daemon(WEB__STALL_TIMEOUT="1")
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.3")
     poller = await Poller(running).begin()
     session = only(running)
     packets = [asking(50_000, number) for number in range(20)]
@@ -40,9 +40,10 @@ async def test_one_who_does_not_fetch_his_answers_is_not_heard_and_then_cut(star
     await until(lambda: not sessions(running))
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("size", [1000, 6_000_000], ids=["between two polls", "in an answer"])
 async def test_one_who_reads_no_more_of_what_he_polls_is_cut(start_daemon, raw_to, size):
-    running = await start_daemon(WEB__STALL_TIMEOUT="1", WEB__BUFFER_BYTES=str(size))
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.5", WEB__BUFFER_BYTES=str(size))
     await written(running, 60, size=200_000)
     poller = await Poller(running).begin()
     await poller.post(following())
@@ -54,7 +55,7 @@ async def test_one_who_reads_no_more_of_what_he_polls_is_cut(start_daemon, raw_t
 
 
 async def test_one_whose_connection_closed_after_his_last_poll_is_cut(start_daemon, raw_to):
-    running = await start_daemon(WEB__STALL_TIMEOUT="1")
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.5")
     await written(running, 1)
     poller = await Poller(running).begin()
     await poller.post(following(since=1))
@@ -69,7 +70,7 @@ async def test_one_whose_connection_closed_after_his_last_poll_is_cut(start_daem
 
 
 async def test_one_who_sends_and_never_reads_is_not_read_either(start_daemon, websocket):
-    running = await start_daemon(WEB__STALL_TIMEOUT="2", WEB__MESSAGES_PER_SECOND="100000")
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.5", WEB__MESSAGES_PER_SECOND="100000")
     rude = await websocket(running, token=True, receive_bytes=8192)
     session = only(running)
     for _ in range(300):
@@ -81,8 +82,8 @@ async def test_one_who_sends_and_never_reads_is_not_read_either(start_daemon, we
 
 
 async def test_a_slow_reader_of_a_large_answer_is_neither_stalled_nor_silent(start_daemon, raw_to):
-    running = await start_daemon(WEB__STALL_TIMEOUT="1", WEB__PEER_TIMEOUT="2")
-    await written(running, 2, size=900_000)
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.6", WEB__PEER_TIMEOUT="1.2")
+    await written(running, 2, size=500_000)
     poller = await Poller(running).begin()
     await poller.post(following())
     poll = await raw_to(running, request=b"", receive_bytes=8192)
@@ -103,25 +104,25 @@ async def test_a_slow_reader_of_a_large_answer_is_neither_stalled_nor_silent(sta
 async def test_a_slow_reader_of_a_long_replay_is_neither_stalled_nor_silent(
     start_daemon, websocket
 ):
-    running = await start_daemon(WEB__STALL_TIMEOUT="1", WEB__PEER_TIMEOUT="2")
-    await written(running, 200, size=20_000)
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.6", WEB__PEER_TIMEOUT="1.2")
+    await written(running, 120, size=20_000)
     ws = await websocket(running, token=True, receive_bytes=16_384)
     ws.send(following())
-    packets = []
-    while len(offsets(packets)) < 200:
-        packets.append(await said(ws))
+    told = []
+    while len(told) < 120:
+        told += offsets([await said(ws)])
         await asyncio.sleep(0.02)  # the pace is what is tested
-    assert offsets(packets) == list(range(1, 201))
+    assert told == list(range(1, 121))
 
 
 # Its end
 
 
 async def test_pings_are_sent_and_one_who_answers_none_is_taken_for_gone(start_daemon, websocket):
-    running = await start_daemon(WEB__HEARTBEAT="0.5", WEB__PEER_TIMEOUT="3")
+    running = await start_daemon(WEB__HEARTBEAT="0.2", WEB__PEER_TIMEOUT="1.2")
     poller = await Poller(running).begin()
     ws = await websocket(running, token=True)
-    for _ in range(6):
+    for _ in range(5):
         assert await said(ws) == "2"
         ws.send("3")
         assert set(await poller.poll()) == {"2"}
@@ -130,6 +131,7 @@ async def test_pings_are_sent_and_one_who_answers_none_is_taken_for_gone(start_d
     await until(lambda: not sessions(running))
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_goodbye_is_answered_on_both_transports(running, websocket):
     poller, ws = await Poller(running).begin(), await websocket(running, token=True)
     waiting = asyncio.ensure_future(poller.poll())
@@ -162,7 +164,7 @@ async def test_nothing_is_kept_of_sessions_that_have_ended(running, websocket):
 
 
 async def test_a_stranger_who_is_turned_away_leaves_his_connection_to_others(start_daemon, raw_to):
-    running = await start_daemon(AUTH__TIMEOUT="0.5")
+    running = await start_daemon(AUTH__TIMEOUT="0.3")
     await written(running, 1)
     shared = await raw_to(running, request=raw_request(running, POLLING))
     assert b'"sid"' in await shared.reader.readuntil(b"}")

@@ -155,7 +155,7 @@ async def test_scopes_hold_as_on_the_websocket(running, node):
 
 async def test_a_token_ends_the_connection_unless_it_is_renewed(running, node):
     for name in ("renewed", "left"):
-        node.open(name, running.url, running.token(ttl=2), **WEBSOCKET)
+        node.open(name, running.url, running.token(ttl=1.5), **WEBSOCKET)
         await node.connected(name)
         await node.message(name, "global.token_expiring")
     fresh = {"type": "auth", "data": {"token": running.token()}}
@@ -198,7 +198,7 @@ async def test_an_allowed_web_page_may_read_the_polling_answers(start_daemon):
 
 
 async def test_one_who_does_not_introduce_himself_is_turned_away(start_daemon):
-    running = await start_daemon(AUTH__TIMEOUT="0.5")
+    running = await start_daemon(AUTH__TIMEOUT="0.3")
     url = f"{running.url}/socket.io/?EIO=4&transport=websocket"
     async with running.http.ws_connect(url) as ws:
         assert (await ws.receive_str())[0] == "0"
@@ -333,7 +333,7 @@ async def test_polling_goes_over_to_the_websocket_without_losing_anything(runnin
 
 
 async def test_pings_keep_an_idle_client(start_daemon, node):
-    running = await start_daemon(WEB__HEARTBEAT="1", WEB__PEER_TIMEOUT="3")
+    running = await start_daemon(WEB__HEARTBEAT="0.5", WEB__PEER_TIMEOUT="3")
     await connect(node, running, **WEBSOCKET)
     for _ in range(2):
         await node.on("a", "ping")
@@ -391,7 +391,7 @@ async def test_one_who_stops_reading_is_cut_and_holds_up_nobody(start_daemon, no
 
 
 async def test_one_who_polls_no_more_is_cut(start_daemon):
-    running = await start_daemon(WEB__STALL_TIMEOUT="0.7")
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.4")
     await written(running, 1)
     base = f"{running.url}/socket.io/?EIO=4&transport=polling"
     async with running.http.get(base) as response:

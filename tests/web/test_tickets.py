@@ -76,7 +76,7 @@ def test_what_is_no_path_is_refused(path):
 
 
 async def test_a_websocket_opens_with_a_ticket_and_ends_with_the_token_behind_it(running):
-    issued = await ticket(running, "/ws", user="ann", ttl=2)
+    issued = await ticket(running, "/ws", user="ann", ttl=0.8)
     async with running.http.ws_connect(f"{running.url}/ws?ticket={issued['ticket']}") as ws:
         hello = await ws.receive_json()
         assert (hello["type"], hello["data"]["userId"]) == ("global.connected", "ann")
