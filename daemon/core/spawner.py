@@ -399,7 +399,7 @@ def spawn(path: str, spec: dict[str, Any], streams: Sequence[int]) -> int:
     A terminal is opened by its path, after setsid: so it becomes the one that controls the session.
     """
     actions: list[tuple[Any, ...]]
-    if spec["terminal"]:
+    if spec.get("terminal"):
         actions = [(os.POSIX_SPAWN_OPEN, 0, spec["terminal"], os.O_RDWR, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
     else:
@@ -452,7 +452,7 @@ def become_program(
     stage = "exec"
     try:
         os.setsid()
-        if spec["terminal"]:
+        if spec.get("terminal"):
             streams = [os.open(spec["terminal"], os.O_RDWR)] * 3
         for number, fd in enumerate(streams):
             os.dup2(fd, number)

@@ -15,7 +15,7 @@ def test_ids_differ_and_can_stand_in_a_channel():
 
 
 def test_ids_sort_by_the_time_of_their_making(monkeypatch):
-    times = itertools.count(1767225600.0, 0.001)
+    times = itertools.count(1767225600.0, 0.002)
     monkeypatch.setattr(ids.time, "time", lambda: next(times))
     made = [ids.new_id() for _ in range(100)]
     assert made == sorted(made)

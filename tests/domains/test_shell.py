@@ -143,7 +143,7 @@ async def test_what_cannot_be_opened_is_refused_and_leaves_nothing(connect, runn
     answer = await viewer.call("shell.create", {"cols": 80, "rows": 24, **data})
     assert (answer["type"], answer["data"]["code"]) == ("global.error", code)
     assert len(running.daemon.tasks) == 0
-    await until(lambda: open_descriptors() == before)
+    await until(lambda: open_descriptors() <= before)
     assert (await viewer.call("shell.list"))["data"]["terminals"] == []
 
 
