@@ -2,13 +2,18 @@
 
 A `Tracker` reads the output as it passes and keeps the `Modes` that a fresh terminal needs, as
 xterm.js understands them, and besides the title and the folder.
+
+One chunk of output may hold tens of thousands of sequences, so little is done for each. Most set
+something whatever it was before: of those that are equal only the last is looked at. Only what
+saves and restores colours or changes the screen is followed step by step, where there is any.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -24,6 +29,9 @@ STRING = 4000
 PARAMETER = 40
 """Bytes of the longest parameter that makes a colour."""
 
+PARAMETERS = 32
+"""Parameters that count of a sequence; xterm.js drops the others as well."""
+
 TITLE = 1000
 """Characters of the longest title."""
 
@@ -38,21 +46,26 @@ INITIAL = frozenset({7, 25})
 
 OUTLIVES_SOFT_RESET = frozenset({5, 12, 1007})
 
+_BEGIN = rb"\x1b(?!\[[0-;]*+[A-Zm])[%b]*+" % NOISE  # most move the cursor or colour the text
+_CURSOR = rb"[78](?:\x1b[78])*+"  # only the first of a run saves or restores anything else
 _SEQUENCE = (
-    rb"\x1b(?!\[[0-;]*+[A-Zm])[%(noise)b]*+(?:"  # most move the cursor or colour the text
-    rb"\[(?P<csi>[%(noise)b -?]*+[hlpqrsu])"
-    rb"|\](?P<osc>[^\x07\x18\x1a\x1b]*+)(?![\x18\x1a])"
-    rb"|[]PX^_][^\x18\x1a\x1b]*+"  # passed over: what is in a string is no event
-    rb"|(?P<charset>[()][%(noise)b]*+[0-~])"
-    rb"|(?P<esc>[78=>c]))" % {b"noise": NOISE}
-)
+    rb"%(begin)b(?:"
+    rb"\[[%(noise)b -?]*+[hlpqrsu]"
+    rb"|\][^\x07\x18\x1a\x1b]*+(?![\x18\x1a])"
+    rb"|[]PX^_][^\x18\x1a\x1b]*+[\x18\x1a]?+"  # passed over: what is in a string is no event
+    rb"|[()][%(noise)b]*+[0-~]"
+    rb"|[=>c]"
+    rb"|%(cursor)b)"
+) % {b"begin": _BEGIN, b"cursor": _CURSOR, b"noise": NOISE}
 _EVENT = re.compile(_SEQUENCE)
-_EVENT_OR_SHIFT = re.compile(rb"(?P<shift>[\x0e\x0f])|" + _SEQUENCE)
-"""Eight times as slow, for it has no first byte that could be searched for."""
+_EVENT_OR_SHIFT = re.compile(rb"\x0e|\x0f|" + _SEQUENCE)
+"""Slower, for it has not one first byte that could be searched for."""
+
+_FOLLOWED = re.compile(rb"(%b(?:%b|\[[%b -?]*+[hlprsu]))" % (_BEGIN, _CURSOR, NOISE))
+"""The events that may have steps. No string need be passed over, for none has an ESC in it."""
 
 _COLOURS = re.compile(rb"\x1b[%(noise)b]*+\[([%(noise)b0-;]*+)m" % {b"noise": NOISE})
 _RGB = re.compile(rb"(?<=m[34]8;2;)\d+;\d+;\d+")
-_NEEDS_COLOURS = re.compile(rb"[78csu]|!p|\?.*104[89]")
 _STRING = re.compile(
     rb"0*(?:(?:2|(?<=0));(?P<title>.*)"
     rb"|7;file://[^/]*(?P<path>/.*)"
@@ -69,6 +82,16 @@ _ATTRIBUTES |= dict.fromkeys((*range(40, 48), *range(100, 108), 48), 48) | {58: 
 
 _ENDS = {22: (1, 2), 23: (3,), 24: (4,), 25: (5,), 27: (7,), 28: (8,), 29: (9,)}
 _ENDS |= {39: (38,), 49: (48,), 55: (53,), 59: (58,)}
+
+_Steps = tuple[tuple[str, Any], ...]
+"""What an event does whose effect depends on what came before it: names and values."""
+
+_Colours = bytes | tuple["_Colours", int, int]
+"""Colours, or those that come of other colours and the texts from one number to another."""
+
+_SAVE: _Steps = (("save", 0),)
+_LOAD: _Steps = (("load", 0),)
+_SOFT: _Steps = (("soft reset", 0),)
 
 
 class Modes(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +153,14 @@ class Modes(msgspec.Struct, frozen=True, kw_only=True):
         return b"".join(parts)
 
 
+_RESET = msgspec.structs.asdict(Modes())
+del _RESET["pending"]
+_SOFT_RESET = {
+    name: _RESET[name]
+    for name in ("insert", "keypad", "region", "g0", "g1", "shifted", "cursor_style")
+}
+
+
 class Tracker:
     """Reads a terminal's output, cut anywhere, and knows its modes."""
 
@@ -150,141 +181,180 @@ class Tracker:
             return
         data = seven_bit(data)
         end = unfinished(data, len(data))
-        self._read(data, end, _EVENT_OR_SHIFT if shifts else _EVENT)
-        pending = data[end:]
-        if len(pending) > HELD:  # a C2 may be the first half of the end of a string
-            pending = pending[:HELD] + (b"\xc2" if pending.endswith(b"\xc2") else b" ")
-        self._change(pending=pending)
-        if self.modes == before:
-            self.modes = before
+        heard = (_EVENT_OR_SHIFT if shifts else _EVENT).findall(data, 0, end)
+        if heard:
+            now = self._read(data[:end], heard)
+        else:
+            now = {"colours": _coloured(before.colours, data[:end])}
+        modes = msgspec.structs.replace(before, pending=_held(data[end:]), **now)
+        if modes != before:
+            self.modes = modes
 
     def resized(self) -> None:
         """Take note that the terminal has another size, with which a scroll region ends."""
         if self.modes.region:
-            self._change(region=None)
+            self.modes = msgspec.structs.replace(self.modes, region=None)
 
-    def _change(self, **fields: object) -> None:
-        self.modes = msgspec.structs.replace(self.modes, **fields)
+    def _read(self, data: bytes, heard: list[bytes]) -> dict[str, Any]:
+        """Give the fields of the modes after whole sequences, the events of which are these."""
+        now = msgspec.structs.asdict(self.modes)
+        del now["pending"]
+        newest: dict[bytes, bytes] = {}
+        strings = []
+        reset = False
+        for event in dict.fromkeys(reversed(heard)):
+            text = without_noise(event)
+            if text.startswith(b"\x1b]"):
+                strings.append(event)
+            elif text == b"\x1bc" and not reset:
+                reset = True
+                now = dict(_RESET)
+                data = data.rpartition(event)[2]
+            elif not reset:
+                newest[event] = text
+        self._strings(strings)
+        first = dict(now)
+        steps = {event: _take(now, event, text) for event, text in reversed(newest.items())}
+        if any(name != "region" for each in steps.values() for name, _ in each):
+            return now | _followed(first, steps, _FOLLOWED.split(data))
+        return now | {"colours": _coloured(now["colours"], data)}
 
-    def _read(self, data: bytes, end: int, events: re.Pattern[bytes]) -> None:
-        coloured = 0
-        for found in events.finditer(data, 0, end):
-            kind = found.lastgroup
-            if kind is None:
-                continue
-            text = found[kind]
-            if kind == "osc":
-                self._string(text[:STRING])
-                continue
-            if kind == "shift":
-                self._change(shifted=text == b"\x0e")
-                continue
-            text = without_noise(text)
-            if kind == "charset":
-                self._change(**{"g0" if text.startswith(b"(") else "g1": text[1:]})
-                continue
-            if _NEEDS_COLOURS.match(text):
-                self._colour(data, coloured, found.start())
-                coloured = found.start()
-            (self._esc if kind == "esc" else self._csi)(text)
-        self._colour(data, coloured, end)
-
-    def _colour(self, data: bytes, start: int, end: int) -> None:
-        """Take the colours between two places; what is before the last reset need not be read."""
-        start = max(start, data.rfind(b"\x1b[0m", start, end))
-        start = max(start, data.rfind(b"\x1b[m", start, end))
-        runs = _COLOURS.findall(data, start, end)
-        if runs:
-            self._change(colours=_folded((self.modes.colours, *_latest(runs))))
-
-    def _esc(self, text: bytes) -> None:
-        if text == b"c":
-            self.modes = Modes()
-        elif text == b"7":
-            self._save()
-        elif text == b"8":
-            self._load()
-        else:
-            self._change(keypad=text == b"=")
-
-    def _csi(self, text: bytes) -> None:
-        body, final = text[:-1], text[-1:]
-        plain = not body.strip(b"0123456789;:")
-        if final in b"hl" and plain:
-            modes = {_MODES[number] for number in _numbers(body) if number in _MODES}
-            self._change(**dict.fromkeys(modes, final == b"h"))
-        elif final in b"hl" and body.startswith(b"?"):
-            for number in _numbers(body[1:]):
-                self._switch(number, final == b"h")
-        elif text == b"!p":
-            self._soft_reset()
-        elif text == b"s":
-            self._save()
-        elif text == b"u":
-            self._load()
-        elif final == b"q" and body.endswith(b" "):
-            style = _numbers(body[:-1])[0]
-            self._change(cursor_style=style if style <= 6 else self.modes.cursor_style)
-        elif final == b"r" and plain:
-            self._region(*_numbers(body + b";")[:2])
-
-    def _region(self, top: int, bottom: int) -> None:
-        top = top or 1
-        if top < bottom or not bottom:
-            self._change(region=(top, bottom) if top > 1 or bottom else None)
-
-    def _switch(self, number: int, on: bool) -> None:
-        """Set or reset one private mode."""
-        modes = self.modes
-        if number in SWITCHES:
-            self._change(private=modes.private | {number} if on else modes.private - {number})
-        elif number in MICE:
-            self._change(mouse=number if on else 0)
-        elif number in ENCODINGS and (on or number == modes.encoding):
-            self._change(encoding=number if on else 0)
-        elif number == 66:
-            self._change(keypad=on)
-        elif number in SCREENS or number == 1048:
-            self._turn(number, on)
-
-    def _turn(self, number: int, on: bool) -> None:
-        """Change the screen, or save and restore the cursor, or both."""
-        if on and number >= 1048:
-            self._save()
-        if number in SCREENS and bool(self.modes.screen) != on:
-            self._change(screen=number if on else 0, region=None)  # each screen has its own region
-        if not on and number >= 1048:
-            self._load()
-
-    def _save(self) -> None:
-        normal, alternate = self.modes.saved
-        colours = self.modes.colours
-        self._change(saved=(normal, colours) if self.modes.screen else (colours, alternate))
-
-    def _load(self) -> None:
-        self._change(colours=self.modes.saved[bool(self.modes.screen)])
-
-    def _soft_reset(self) -> None:
-        modes = self.modes
-        self.modes = Modes(
-            screen=modes.screen,
-            mouse=modes.mouse,
-            encoding=modes.encoding,
-            line_feed=modes.line_feed,
-            private=INITIAL | modes.private & OUTLIVES_SOFT_RESET,
-            saved=(modes.saved[0], b"") if modes.screen else (b"", modes.saved[1]),
-        )
-
-    def _string(self, text: bytes) -> None:
-        """Take a title or a folder, if that is what an OSC tells."""
-        found = _STRING.match(text)
-        if not found:
-            return
-        title, path, plain = found.groups()
-        if title is not None:
-            self.title = _printable(title)[:TITLE]
-        else:
+    def _strings(self, newest: Iterable[bytes]) -> None:
+        """Take the last title and the last folder that OSCs tell."""
+        title = folder = None
+        for event in newest:
+            text = event[event.index(b"]") + 1 :]
+            found = None if text.endswith((b"\x18", b"\x1a")) else _STRING.match(text[:STRING])
+            if found and found["title"] is not None:
+                title = title or found
+            elif found:
+                folder = folder or found
+        if title:
+            self.title = _printable(title["title"])[:TITLE]
+        if folder:
+            path, plain = folder["path"], folder["plain"]
             self.folder = _printable(plain if path is None else unquote_to_bytes(path))
+
+
+def _held(pending: bytes) -> bytes:
+    """Shorten the beginning of a sequence; a C2 may be the first half of the end of a string."""
+    if len(pending) <= HELD:
+        return pending
+    return pending[:HELD] + (b"\xc2" if pending.endswith(b"\xc2") else b" ")
+
+
+def _take(now: dict[str, Any], event: bytes, text: bytes) -> _Steps:
+    """Set what an event sets whatever was before, and give the steps that it takes besides.
+
+    `text` is the event without noise.
+    """
+    kind, rest = text[1:2], text[2:]
+    if not text:
+        now["shifted"] = event == b"\x0e"
+    elif kind == b"[":
+        return _csi(now, rest[:-1], rest[-1:])
+    elif kind in b"78":
+        return _SAVE if kind == b"7" else _LOAD
+    elif kind in b"()":
+        now["g0" if kind == b"(" else "g1"] = rest
+    elif kind in b"=>":
+        now["keypad"] = kind == b"="
+    return ()
+
+
+def _csi(now: dict[str, Any], body: bytes, final: bytes) -> _Steps:
+    if final in b"hl" and body.startswith(b"?"):
+        return _switched(now, _numbers(body[1:]), final == b"h")
+    if final in b"su":
+        return () if body else _SAVE if final == b"s" else _LOAD
+    if final == b"p" and body == b"!":
+        now |= _SOFT_RESET
+        now["private"] = INITIAL | now["private"] & OUTLIVES_SOFT_RESET
+        return _SOFT
+    if final == b"q" and body.endswith(b" "):
+        style = _numbers(body[:-1])[0]
+        now["cursor_style"] = style if style <= 6 else now["cursor_style"]
+    elif body.strip(b"0123456789;:"):
+        pass
+    elif final in b"hl":
+        now |= {_MODES[number]: final == b"h" for number in _numbers(body) if number in _MODES}
+    elif final == b"r":
+        top, bottom = _numbers(body + b";")[:2]
+        if top < bottom or not bottom:
+            now["region"] = (top or 1, bottom) if top > 1 or bottom else None
+            return (("region", now["region"]),)
+    return ()
+
+
+def _switched(now: dict[str, Any], numbers: list[int], on: bool) -> _Steps:
+    """Set or reset private modes."""
+    steps: _Steps = ()
+    for number in numbers:
+        if number in SWITCHES:
+            now["private"] = now["private"] | {number} if on else now["private"] - {number}
+        elif number in MICE:
+            now["mouse"] = number if on else 0
+        elif number in ENCODINGS and (on or number == now["encoding"]):
+            now["encoding"] = number if on else 0
+        elif number == 66:
+            now["keypad"] = on
+        elif number == 1048:
+            steps += _SAVE if on else _LOAD
+        elif number in SCREENS:
+            turn: _Steps = (("screen", number if on else 0),)
+            if number == 1049:  # the cursor as well
+                turn = _SAVE + turn if on else turn + _LOAD
+            steps += turn
+    return steps
+
+
+def _followed(
+    now: Mapping[str, Any], steps: Mapping[bytes, _Steps], pieces: list[bytes]
+) -> dict[str, Any]:
+    """Go through texts and the events between them, and give the fields that these change.
+
+    Colours are read only when it is known which of them still count.
+    """
+    texts = pieces[::2]
+    screen, region = now["screen"], now["region"]
+    colours: _Colours = now["colours"]
+    saved: list[_Colours] = [*now["saved"]]
+    since = 0  # the first text that is not yet in the colours
+    for at, event in enumerate(pieces[1::2], 1):
+        for name, value in steps.get(event, ()):
+            if name == "save":
+                if since == at - 1 and not texts[since]:
+                    since = at
+                saved[screen > 0] = (colours, since, at) if since < at else colours
+            elif name == "load":
+                colours, since = saved[screen > 0], at
+            elif name == "region":
+                region = value
+            elif name == "screen":
+                if (screen > 0) != (value > 0):
+                    screen, region = value, None  # each screen has its own region
+            else:
+                colours, since, region = b"", at, None
+                saved[screen > 0] = b""
+    last = _read_colours((colours, since, len(texts)), texts)
+    both = tuple(_read_colours(each, texts) for each in saved)
+    return {"screen": screen, "region": region, "colours": last, "saved": both}
+
+
+def _read_colours(colours: _Colours, texts: list[bytes]) -> bytes:
+    parts: list[bytes] = []
+    while not isinstance(colours, bytes):
+        colours, start, end = colours
+        parts += reversed(texts[start:end])
+    return _coloured(colours, b"\x18".join(reversed(parts)))  # CAN: no sequence goes on in the next
+
+
+def _coloured(colours: bytes, text: bytes) -> bytes:
+    """Add the colours in a text; what is before the last reset need not be read."""
+    start = max(0, text.rfind(b"\x1b[0m"))
+    start = max(start, text.rfind(b"\x1b[m", start))
+    runs = _COLOURS.findall(text, start)
+    return _folded((colours, *_latest(runs))) if runs else colours
 
 
 def _latest(runs: list[bytes]) -> list[bytes]:
@@ -311,7 +381,7 @@ def _folded(runs: Iterable[bytes]) -> bytes:
 
 def _parameters(run: bytes) -> Iterator[tuple[int, bytes]]:
     """Give each parameter of an SGR with its number; a colour that takes several is one."""
-    parts = iter(run.split(b";"))
+    parts = iter(run.split(b";", PARAMETERS)[:PARAMETERS])
     for part in parts:
         digits, *more = part.split(b":")
         if len(part) > PARAMETER:
@@ -328,7 +398,9 @@ def _parameters(run: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _numbers(body: bytes) -> list[int]:
     """Read the parameters of a CSI without their parts after a colon; what is missing is 0."""
-    parts = [part.partition(b":")[0] for part in body.split(b";")]
+    parts = body.split(b";", PARAMETERS)[:PARAMETERS]
+    if b":" in body:
+        parts = [part.partition(b":")[0] for part in parts]
     return [int(part) if part.isdigit() and len(part) < 10 else 0 for part in parts]
 
 
