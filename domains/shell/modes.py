@@ -3,9 +3,9 @@
 A `Tracker` reads the output as it passes and keeps the `Modes` that a fresh terminal needs, as
 xterm.js understands them, and besides the title and the folder.
 
-One chunk of output may hold tens of thousands of sequences, so little is done for each. Most set
-something whatever it was before: of those that are equal only the last is looked at. Only what
-saves and restores colours or changes the screen is followed step by step, where there is any.
+A chunk may hold tens of thousands of sequences, so little is done for each. Of equal ones only the
+last is looked at, for most set something whatever it was before; only what saves and restores
+colours or changes the screen is followed step by step, where there is any.
 """
 
 from __future__ import annotations
@@ -84,14 +84,12 @@ _ENDS = {22: (1, 2), 23: (3,), 24: (4,), 25: (5,), 27: (7,), 28: (8,), 29: (9,)}
 _ENDS |= {39: (38,), 49: (48,), 55: (53,), 59: (58,)}
 
 _Steps = tuple[tuple[str, Any], ...]
-"""What an event does whose effect depends on what came before it: names and values."""
-
+"""What an event does that depends on what came before it: names and values."""
 _Colours = bytes | tuple["_Colours", int, int]
 """Colours, or those that come of other colours and the texts from one number to another."""
 
 _SAVE: _Steps = (("save", 0),)
 _LOAD: _Steps = (("load", 0),)
-_SOFT: _Steps = (("soft reset", 0),)
 
 
 class Modes(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,10 +153,8 @@ class Modes(msgspec.Struct, frozen=True, kw_only=True):
 
 _RESET = msgspec.structs.asdict(Modes())
 del _RESET["pending"]
-_SOFT_RESET = {
-    name: _RESET[name]
-    for name in ("insert", "keypad", "region", "g0", "g1", "shifted", "cursor_style")
-}
+_SOFT = ("insert", "keypad", "region", "g0", "g1", "shifted", "cursor_style")
+_SOFT_RESET = {name: _RESET[name] for name in _SOFT}
 
 
 class Tracker:
@@ -182,11 +178,12 @@ class Tracker:
         data = seven_bit(data)
         end = unfinished(data, len(data))
         heard = (_EVENT_OR_SHIFT if shifts else _EVENT).findall(data, 0, end)
-        if heard:
-            now = self._read(data[:end], heard)
-        else:
-            now = {"colours": _coloured(before.colours, data[:end])}
-        modes = msgspec.structs.replace(before, pending=_held(data[end:]), **now)
+        text = data[:end]
+        now = self._read(text, heard) if heard else {"colours": _coloured(before.colours, text)}
+        pending = data[end:]
+        if len(pending) > HELD:  # a C2 may be the first half of the end of a string
+            pending = pending[:HELD] + (b"\xc2" if pending.endswith(b"\xc2") else b" ")
+        modes = msgspec.structs.replace(before, pending=pending, **now)
         if modes != before:
             self.modes = modes
 
@@ -201,22 +198,21 @@ class Tracker:
         del now["pending"]
         newest: dict[bytes, bytes] = {}
         strings = []
-        reset = False
+        reset = False  # all that was before one counts no more
         for event in dict.fromkeys(reversed(heard)):
             text = without_noise(event)
             if text.startswith(b"\x1b]"):
                 strings.append(event)
             elif text == b"\x1bc" and not reset:
-                reset = True
-                now = dict(_RESET)
+                reset, now = True, dict(_RESET)
                 data = data.rpartition(event)[2]
             elif not reset:
                 newest[event] = text
         self._strings(strings)
-        first = dict(now)
+        begun = dict(now)
         steps = {event: _take(now, event, text) for event, text in reversed(newest.items())}
         if any(name != "region" for each in steps.values() for name, _ in each):
-            return now | _followed(first, steps, _FOLLOWED.split(data))
+            return now | _followed(begun, steps, _FOLLOWED.split(data))
         return now | {"colours": _coloured(now["colours"], data)}
 
     def _strings(self, newest: Iterable[bytes]) -> None:
@@ -232,15 +228,8 @@ class Tracker:
         if title:
             self.title = _printable(title["title"])[:TITLE]
         if folder:
-            path, plain = folder["path"], folder["plain"]
-            self.folder = _printable(plain if path is None else unquote_to_bytes(path))
-
-
-def _held(pending: bytes) -> bytes:
-    """Shorten the beginning of a sequence; a C2 may be the first half of the end of a string."""
-    if len(pending) <= HELD:
-        return pending
-    return pending[:HELD] + (b"\xc2" if pending.endswith(b"\xc2") else b" ")
+            path = folder["path"]
+            self.folder = _printable(unquote_to_bytes(path) if path else folder["plain"])
 
 
 def _take(now: dict[str, Any], event: bytes, text: bytes) -> _Steps:
@@ -265,23 +254,23 @@ def _take(now: dict[str, Any], event: bytes, text: bytes) -> _Steps:
 def _csi(now: dict[str, Any], body: bytes, final: bytes) -> _Steps:
     if final in b"hl" and body.startswith(b"?"):
         return _switched(now, _numbers(body[1:]), final == b"h")
-    if final in b"su":
-        return () if body else _SAVE if final == b"s" else _LOAD
+    if final in b"su" and not body:
+        return _SAVE if final == b"s" else _LOAD
     if final == b"p" and body == b"!":
         now |= _SOFT_RESET
         now["private"] = INITIAL | now["private"] & OUTLIVES_SOFT_RESET
-        return _SOFT
+        return (("soft reset", 0),)
     if final == b"q" and body.endswith(b" "):
         style = _numbers(body[:-1])[0]
         now["cursor_style"] = style if style <= 6 else now["cursor_style"]
-    elif body.strip(b"0123456789;:"):
-        pass
-    elif final in b"hl":
+    plain = not body.strip(b"0123456789;:")
+    if final in b"hl" and plain:
         now |= {_MODES[number]: final == b"h" for number in _numbers(body) if number in _MODES}
-    elif final == b"r":
-        top, bottom = _numbers(body + b";")[:2]
+    elif final == b"r" and plain:
+        top, bottom = (*_numbers(body), 0)[:2]
+        top = top or 1
         if top < bottom or not bottom:
-            now["region"] = (top or 1, bottom) if top > 1 or bottom else None
+            now["region"] = (top, bottom) if top > 1 or bottom else None
             return (("region", now["region"]),)
     return ()
 
@@ -313,18 +302,17 @@ def _followed(
 ) -> dict[str, Any]:
     """Go through texts and the events between them, and give the fields that these change.
 
-    Colours are read only when it is known which of them still count.
+    `pieces` are texts with an event between each two. Colours are read only when it is known which
+    of them still count.
     """
     texts = pieces[::2]
-    screen, region = now["screen"], now["region"]
-    colours: _Colours = now["colours"]
+    screen, region, colours = now["screen"], now["region"], now["colours"]
     saved: list[_Colours] = [*now["saved"]]
     since = 0  # the first text that is not yet in the colours
     for at, event in enumerate(pieces[1::2], 1):
         for name, value in steps.get(event, ()):
             if name == "save":
-                if since == at - 1 and not texts[since]:
-                    since = at
+                since += since == at - 1 and not texts[since]
                 saved[screen > 0] = (colours, since, at) if since < at else colours
             elif name == "load":
                 colours, since = saved[screen > 0], at
@@ -351,8 +339,7 @@ def _read_colours(colours: _Colours, texts: list[bytes]) -> bytes:
 
 def _coloured(colours: bytes, text: bytes) -> bytes:
     """Add the colours in a text; what is before the last reset need not be read."""
-    start = max(0, text.rfind(b"\x1b[0m"))
-    start = max(start, text.rfind(b"\x1b[m", start))
+    start = max(text.rfind(b"\x1b[0m"), text.rfind(b"\x1b[m"), 0)
     runs = _COLOURS.findall(text, start)
     return _folded((colours, *_latest(runs))) if runs else colours
 
@@ -398,9 +385,9 @@ def _parameters(run: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _numbers(body: bytes) -> list[int]:
     """Read the parameters of a CSI without their parts after a colon; what is missing is 0."""
-    parts = body.split(b";", PARAMETERS)[:PARAMETERS]
-    if b":" in body:
-        parts = [part.partition(b":")[0] for part in parts]
+    if body.isdigit() and len(body) < 10:  # as most are
+        return [int(body)]
+    parts = [part.partition(b":")[0] for part in body.split(b";", PARAMETERS)[:PARAMETERS]]
     return [int(part) if part.isdigit() and len(part) < 10 else 0 for part in parts]
 
 

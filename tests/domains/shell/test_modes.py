@@ -96,6 +96,22 @@ def test_modes_are_the_same_wherever_the_output_is_cut(stream, cuts):
     assert (parts.modes, parts.title, parts.folder) == (whole.modes, whole.title, whole.folder)
 
 
+@settings(max_examples=100, deadline=None)
+@given(pieces=st.lists(st.one_of(switches, colours, others, screens, characters), max_size=100))
+def test_many_sequences_at_once_are_as_one_after_another(pieces):
+    at_once = tracked(b"".join(pieces))
+    one_by_one = tracked(*pieces)
+    assert (at_once.modes, at_once.title) == (one_by_one.modes, one_by_one.title)
+    begun = Tracker(tracked(b"\x1b[?1049h\x1b[31;4m\x1b7\x1b[?25l").modes)
+    begun.feed(b"\x1b[1m\x1b8" + RESET + b"".join(pieces))
+    assert begun.modes == one_by_one.modes
+
+
+def test_a_reset_leaves_the_title_and_the_folder():
+    tracker = tracked(b"\x1b]2;old\x07\x1b]2;\x07\x1b]7;file:///a\x07\x1b[1m" + RESET + b"\x1b[2m")
+    assert (tracker.title, tracker.folder, tracker.modes.colours) == ("", "/a", b"2")
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     stream=streams(switches, colours, others, screens)
@@ -188,6 +204,16 @@ def test_colours_stay_short():
     tracker.feed(b"\x1b[38;2;" + b"1" * 5000 + b";0;0m\x1b[38;5m")
     tracker.feed(b"\x1b[22;23;39;49m")
     assert tracker.modes.colours == b""
+
+
+def test_the_first_32_parameters_count(emulator):
+    for count in (31, 32, 33):
+        before = b"1;" * (count - 1)
+        output = b"\x1b[%b4m\x1b[?%b2004h" % (before, before.replace(b"1", b"999"))
+        emulator.write(RESET + b"\x1b[?2004l" + output)
+        modes = tracked(output).modes
+        assert (2004 in modes.private) == emulator.modes["bracketedPasteMode"] == (count < 33)
+        assert modes.colours == (b"1;4" if count < 33 else b"1")
 
 
 def test_a_scroll_region_ends_with_another_size():
