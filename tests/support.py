@@ -11,8 +11,8 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,18 @@ class RawSocket:
         self.writer.transport.abort()
 
 
+def split_frames(joined: bytes) -> Iterator[tuple[int, bytes]]:
+    """Take joined frames of a server apart again: opcode and payload of each."""
+    while joined:
+        size, head = joined[1], 2
+        if size == 126:
+            size, head = int.from_bytes(joined[2:4], "big"), 4
+        elif size == 127:
+            size, head = int.from_bytes(joined[2:10], "big"), 10
+        yield joined[0] & 0xF, joined[head : head + size]
+        joined = joined[head + size :]
+
+
 def emit_lines(running: Running, count: int, *, session: str = "1", size: int = 0) -> None:
     """Put events on a session's channel, as its domain would."""
     from domains.session.events import StreamOutput
@@ -229,6 +241,18 @@ async def written(running: Running, count: int, **options: Any) -> None:
     """Emit lines, and wait until they are on disk."""
     emit_lines(running, count, **options)
     await running.daemon._journal.flushed()
+
+
+@contextmanager
+def standing_in_for(number: int, other: int) -> Iterator[None]:
+    """Have a descriptor be another one for a while."""
+    before = os.dup(number)
+    os.dup2(other, number)
+    try:
+        yield
+    finally:
+        os.dup2(before, number)
+        os.close(before)
 
 
 class DaemonProcess:

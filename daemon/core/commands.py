@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -53,6 +54,16 @@ def handles(declared: type[Command]) -> Callable[[AnyHandler], AnyHandler]:
         return method
 
     return note
+
+
+def as_bytes(data: str, encoding: str) -> bytes:
+    """Give the bytes that a command's `data` stands for, as UTF-8 or in base64; else BadRequest."""
+    try:
+        return base64.b64decode(data, validate=True) if encoding == "base64" else data.encode()
+    except UnicodeEncodeError:
+        raise BadRequest("the data holds half a character; send bytes as base64") from None
+    except ValueError as error:  # binascii.Error, and what is not ASCII
+        raise BadRequest(f"the data is not base64: {error}") from None
 
 
 class Dispatcher:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -14,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from daemon.core.bus import EventBus
-from daemon.core.commands import Caller, handles
+from daemon.core.commands import Caller, as_bytes, handles
 from daemon.core.errors import BadRequest, Conflict, NotFound, Unavailable
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
@@ -280,7 +278,7 @@ class SessionService:
             if self._journal.get(f"session:{command.session_id}") is None:
                 raise _unknown(command.session_id)
             raise Conflict(f"the session {command.session_id} has ended; create a new one")
-        live.write(_decoded(command), end=command.end)
+        live.write(as_bytes(command.data, command.encoding), end=command.end)
         return SessionState(session_id=live.session.id, state=live.session.state)
 
     @handles(CancelSession)
@@ -372,12 +370,3 @@ def _unknown(session_id: str) -> NotFound:
     return NotFound(
         f"there is no session {session_id[:80]!r}; ask session.list for those there are"
     )
-
-
-def _decoded(command: SendInput) -> bytes:
-    if command.encoding == "utf-8":
-        return command.data.encode()
-    try:
-        return base64.b64decode(command.data, validate=True)
-    except binascii.Error as error:
-        raise BadRequest(f"session.input: the data is not base64: {error}") from None

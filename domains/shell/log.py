@@ -160,6 +160,12 @@ class TerminalLog(ChannelLog):
         """Give the first byte of output that is kept."""
         return next((each.at for each in self.frames if isinstance(each, Chunk)), self.size)
 
+    @property
+    def read_out(self) -> bool:
+        """Whether everything has been handed to everyone who follows."""
+        behind = any(self in who.behind for who in self.views if isinstance(who, Subscriber))
+        return self.flushed == self.head and not behind
+
     # Forms
 
     def ring(self, after: int, upto: int) -> list[bytes]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import os
 import signal
 import time
@@ -16,14 +14,9 @@ from typing import Protocol
 import structlog
 
 from daemon.core.bus import EventBus
-from daemon.core.commands import Caller, handles
+from daemon.core.commands import Caller, as_bytes, handles
 from daemon.core.environment import child_environment
-from daemon.core.errors import (
-    AgentcmdError,
-    BadRequest,
-    NotFound,
-    RateLimited,
-)
+from daemon.core.errors import AgentcmdError, BadRequest, NotFound, RateLimited
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
 from daemon.core.program import Program, Size, specification
@@ -176,7 +169,7 @@ class ShellService:
     def input(self, command: SendShellInput, caller: Caller) -> TerminalState:
         """Type; plain, so that keys stay in order."""
         live = self._get(command.terminal_id)
-        live.write(_decoded(command), caller.connection)
+        live.write(as_bytes(command.data, command.encoding), caller.connection)
         return _state(live)
 
     @handles(ResizeShell)
@@ -280,15 +273,20 @@ class ShellService:
         self._trim()
 
     def _trim(self) -> None:
-        """Forget the oldest of those that have ended, where there are too many, or too large."""
+        """Forget those that have ended first, where there are too many, or too large.
+
+        What somebody has not read to its end stays for as long as `keep_ended` says.
+        """
         ended = [each for each in self._terminals.values() if each.terminal.state == "exited"]
-        size = sum(each.log.ring_bytes for each in ended)
-        for place, live in enumerate(ended):
-            if size <= ENDED_BYTES and len(ended) - place <= ENDED:
+        ended.sort(key=lambda live: live.terminal.ended_at or 0.0)
+        count, size = len(ended), sum(each.log.ring_bytes for each in ended)
+        for live in ended:
+            if size <= ENDED_BYTES and count <= ENDED:
                 break
-            size -= live.log.ring_bytes
-            self._timers.pop(live.terminal.id).cancel()
-            self._forget(live)
+            if live.log.read_out:
+                count, size = count - 1, size - live.log.ring_bytes
+                self._timers.pop(live.terminal.id).cancel()
+                self._forget(live)
 
     def _forget(self, live: LiveTerminal) -> None:
         id_ = live.terminal.id
@@ -298,6 +296,8 @@ class ShellService:
 
     def _watch(self, live: LiveTerminal) -> None:
         """End a terminal that nobody views, types into or hears from for too long."""
+        if live.terminal.state == "exited":
+            return  # its timer is that of its oblivion now
         limit, now = self._settings.idle_timeout, time.monotonic()
         if live.log.views:
             live.used_at = now
@@ -346,18 +346,6 @@ async def open_service(
 def _state(live: LiveTerminal) -> TerminalState:
     now = live.terminal
     return TerminalState(terminal_id=now.id, state=now.state, cols=now.cols, rows=now.rows)
-
-
-def _decoded(command: SendShellInput) -> bytes:
-    if command.encoding == "base64":
-        try:
-            return base64.b64decode(command.data, validate=True)
-        except (binascii.Error, ValueError):
-            raise BadRequest("the data is not base64") from None
-    try:
-        return command.data.encode()
-    except UnicodeEncodeError:
-        raise BadRequest("the data holds half a character; send bytes as base64") from None
 
 
 def _number(name: str) -> int:

@@ -16,11 +16,11 @@ import sys
 import termios
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import DaemonProcess, argv_of, descendants
+from support import DaemonProcess, argv_of, descendants, standing_in_for
 
 from daemon.cli.main import main
 from daemon.cli.tty import RESTORE
@@ -73,18 +73,6 @@ def cli(serving, monkeypatch, capfdbinary, tmp_path):
         return code, *(each.decode() for each in capfdbinary.readouterr())
 
     return run
-
-
-@contextmanager
-def standing_in_for(number, other):
-    """Have a descriptor be another one for a while."""
-    before = os.dup(number)
-    os.dup2(other, number)
-    try:
-        yield
-    finally:
-        os.dup2(before, number)
-        os.close(before)
 
 
 @pytest.fixture

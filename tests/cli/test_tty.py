@@ -15,22 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import standing_in_for
 from xterm import Emulator
 
 from daemon.cli import tty as ours
 from daemon.cli.tty import DETACH, RESTORE, Screen, Tty
-
-
-@contextmanager
-def standing_in_for(number, other):
-    """Have a descriptor be another one for a while."""
-    before = os.dup(number)
-    os.dup2(other, number)
-    try:
-        yield
-    finally:
-        os.dup2(before, number)
-        os.close(before)
 
 
 @contextmanager

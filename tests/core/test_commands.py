@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.core.commands import Caller, Dispatcher, handles
+from daemon.core.commands import Caller, Dispatcher, as_bytes, handles
 from daemon.core.errors import (
     BadRequest,
     Forbidden,
@@ -174,3 +174,11 @@ def test_a_grant_is_for_its_action_and_what_it_covers():
     assert not one.may("write", "session:*")
     assert not one.may("read", "*")
     assert not one.may("admin", "session:1")
+
+
+def test_what_is_to_be_written_comes_as_text_or_in_base64():
+    assert as_bytes("é", "utf-8") == "é".encode()
+    assert as_bytes("w6k=", "base64") == "é".encode()
+    for data, encoding in (("w6k", "base64"), ("é", "base64"), ("\ud800", "utf-8")):
+        with pytest.raises(BadRequest):
+            as_bytes(data, encoding)

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, closing
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import DURABLE
+from support import DURABLE, split_frames
 
 from daemon.core import fanout as module
 from daemon.core import frames
@@ -49,7 +49,7 @@ class Viewer(Subscriber):
     def push(self):
         self.pushes += 1
         for name, first, joined in self.out:
-            for number, body in enumerate(split(joined), first):
+            for number, (_, body) in enumerate(split_frames(joined), first):
                 message = json.loads(body)
                 assert (message["channel"], message["offset"]) == (name, number)
                 self.got.append((name, number, message["data"]))
@@ -68,18 +68,6 @@ class Viewer(Subscriber):
     def end(self):
         self.gone = True
         self.open.set()
-
-
-def split(joined):
-    """Take joined frames apart again."""
-    while joined:
-        size, head = joined[1], 2
-        if size == 126:
-            size, head = int.from_bytes(joined[2:4], "big"), 4
-        elif size == 127:
-            size, head = int.from_bytes(joined[2:10], "big"), 10
-        yield joined[head : head + size]
-        joined = joined[head + size :]
 
 
 class Model:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 
 import pytest
-from support import until
+from support import RawSocket, until
 from viewers import Viewer
 
+from daemon.core.frames import read_output
 from domains.shell import service as module
 from domains.shell.terminal import LiveTerminal
 
@@ -47,6 +49,57 @@ async def test_ended_terminals_keep_only_so_much(start_daemon, monkeypatch):
         await viewer.exit()
     kept = (await viewer.call("shell.list"))["data"]["terminals"]
     assert [each["id"] for each in kept] == [viewer.id]
+
+
+async def test_one_that_ends_last_is_not_forgotten_before_that_is_told(start_daemon, monkeypatch):
+    monkeypatch.setattr(module, "ENDED_BYTES", 300_000)
+    running = await start_daemon()
+    oldest, others = await Viewer.connect(running), await Viewer.connect(running)
+    await oldest.create("sh", "-c", "stty -echo; echo ready; read go; head -c 250000 /dev/zero")
+    await oldest.until(b"ready")
+    await others.create("head", "-c", "250000", "/dev/zero")
+    await others.exit()
+    await oldest.type("\r")
+    assert (await oldest.exit())["exitCode"] == 0
+    assert len(oldest.output) > 250_000
+    kept = (await oldest.call("shell.list"))["data"]["terminals"]
+    assert [each["id"] for each in kept] == [oldest.id]
+
+
+async def test_one_that_is_still_read_is_kept_though_there_are_too_many(start_daemon, monkeypatch):
+    monkeypatch.setattr(module, "ENDED_BYTES", 300_000)
+    running = await start_daemon(WEB__BUFFER_BYTES="4096")
+    owner = await Viewer.connect(running)
+    await owner.create("sh", "-c", "read go; head -c 1900000 /dev/zero; echo over")
+    slow = await RawSocket.connect(running, receive_bytes=4096)
+    data = {"encoding": "binary", "since": 0}
+    slow.send(json.dumps({"type": "subscribe", "channel": owner.channel, "data": data}))
+    await owner.type("\r")
+    await owner.exit()
+    last = owner.output[-100:]
+    for _ in range(2):
+        owner.events.clear()
+        await owner.create("head", "-c", "250000", "/dev/zero")
+        await owner.exit()
+    output = b""
+    async with asyncio.timeout(20):
+        while not output.endswith(b"over\r\n"):
+            opcode, payload = await slow.frame()
+            assert opcode in (1, 2, 10)
+            if opcode == 2:
+                output += read_output(payload)[2]
+    assert output[-100:] == last
+    slow.close()
+
+
+async def test_a_look_at_one_that_has_ended_does_not_keep_it_for_ever(start_daemon):
+    running = await start_daemon(SHELL__IDLE_TIMEOUT="60", SHELL__KEEP_ENDED="0.1")
+    viewer = await Viewer.connect(running)
+    for _ in range(10):
+        await viewer.call("shell.create", {"command": ["true"], "record": True})
+    async with asyncio.timeout(10):
+        while (await viewer.call("shell.list"))["data"]["terminals"]:
+            await asyncio.sleep(0.02)
 
 
 async def test_the_disk_may_be_full_and_keys_still_arrive(connect, running):
@@ -143,3 +196,17 @@ async def test_one_that_says_the_same_again_and_again_holds_nobody_for_long(conn
         while b"over" not in viewer.output:
             await viewer.take()
             await viewer.send("shell.ack", offset=1)
+
+
+async def test_many_may_close_one_at_once_and_all_learn_of_its_one_end(connect, running):
+    viewer = await connect()
+    await viewer.create("sh", "-c", "trap '' HUP TERM; echo ready; while :; do sleep 0.1; done")
+    await viewer.until(b"ready")
+    others = [await connect() for _ in range(3)]
+    for each in others:
+        each.id = viewer.id
+    closing = [each.call("shell.close") for each in others]
+    answers = await asyncio.gather(*closing, viewer.call("task.kill", {"taskId": viewer.id}))
+    assert {each["data"].get("reason") for each in answers[:3]} == {"closed"}
+    assert (await viewer.exit())["signal"] == 9
+    assert len(running.daemon.tasks) == 0

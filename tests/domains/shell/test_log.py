@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import split_frames
 
 from daemon.core import frames
 from daemon.core.errors import Conflict
@@ -82,7 +83,7 @@ class Terminal:
         output, events = [], []
         while place < self.log.flushed:
             page = self.log.page(viewer, place, limit)
-            for opcode, payload in split(page.joined_for(viewer)):
+            for opcode, payload in split_frames(page.joined_for(viewer)):
                 if opcode == 2:
                     channel, at, data = frames.read_output(payload)
                     assert channel == "shell:terminal:t"
@@ -95,17 +96,6 @@ class Terminal:
                         output.append((data["byteOffset"], data["data"].encode()))
             place += len(page)
         return output, events
-
-
-def split(joined):
-    while joined:
-        size, head = joined[1], 2
-        if size == 126:
-            size, head = int.from_bytes(joined[2:4], "big"), 4
-        elif size == 127:
-            size, head = int.from_bytes(joined[2:10], "big"), 10
-        yield joined[0] & 0xF, joined[head : head + size]
-        joined = joined[head + size :]
 
 
 writes = st.lists(st.one_of(st.none(), st.binary(min_size=1, max_size=40)), max_size=30)
