@@ -52,9 +52,9 @@ class ClipboardFilter:
         """Begin outside of any sequence."""
         self._held = b""
 
-    def feed(self, data: bytes) -> bytes:
-        """Take the next output and give what may be shown."""
-        if not self._held and b"\x1b" not in data and b"\xc2" not in data:
+    def feed(self, data: bytes, *, ordinary: bool = False) -> bytes:
+        """Take the next output and give what may be shown; `ordinary` as `cut.ordinary` says."""
+        if not self._held and (ordinary or (b"\x1b" not in data and b"\xc2" not in data)):
             return data
         data = self._held + data
         plain = seven_bit(data)

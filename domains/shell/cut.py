@@ -40,7 +40,16 @@ _SEQUENCE = re.compile(SEQUENCE)
 _STEP = re.compile(rb"\n|" + SEQUENCE)
 _C1 = re.compile(rb"\xc2([\x80-\x9f])")
 _NOISE = bytes(byte for byte in range(256) if re.match(rb"[%b]" % NOISE, bytes((byte,))))
+_OTHER = re.compile(rb"\x1b(?!\[[0-;]*+[A-Zm])")
 _INSIDE_A_CHARACTER = re.compile(rb"[\x80-\xbf]{0,3}")
+
+
+def ordinary(data: bytes) -> bool:
+    """Tell whether all sequences are whole and only move the cursor or colour, as nearly always.
+
+    What looks for others need not look then: one search serves them all.
+    """
+    return b"\xc2" not in data and _OTHER.search(data) is None
 
 
 def seven_bit(data: bytes) -> bytes:

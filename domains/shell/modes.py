@@ -167,17 +167,19 @@ class Tracker:
         self.title = ""
         self.folder = ""
 
-    def feed(self, data: bytes) -> None:
-        """Take the next output."""
+    def feed(self, data: bytes, *, ordinary: bool = False) -> None:
+        """Take the next output; `ordinary` as `cut.ordinary` says."""
         before = self.modes
+        ordinary = ordinary and not before.pending
         if before.pending:
             data = before.pending + data
         shifts = b"\x0e" in data or b"\x0f" in data
         if not (shifts or b"\x1b" in data or b"\xc2" in data):
             return
         data = seven_bit(data)
-        end = unfinished(data, len(data))
-        heard = (_EVENT_OR_SHIFT if shifts else _EVENT).findall(data, 0, end)
+        end = len(data) if ordinary else unfinished(data, len(data))
+        events = _EVENT_OR_SHIFT if shifts else _EVENT
+        heard = [] if ordinary and not shifts else events.findall(data, 0, end)
         text = data[:end]
         now = self._read(text, heard) if heard else {"colours": _coloured(before.colours, text)}
         pending = data[end:]
@@ -339,7 +341,8 @@ def _read_colours(colours: _Colours, texts: list[bytes]) -> bytes:
 
 def _coloured(colours: bytes, text: bytes) -> bytes:
     """Add the colours in a text; what is before the last reset need not be read."""
-    start = max(text.rfind(b"\x1b[0m"), text.rfind(b"\x1b[m"), 0)
+    start = max(text.rfind(b"\x1b[0m"), 0)
+    start = max(start, text.rfind(b"\x1b[m", start))
     runs = _COLOURS.findall(text, start)
     return _folded((colours, *_latest(runs))) if runs else colours
 

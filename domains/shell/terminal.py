@@ -17,6 +17,7 @@ from daemon.core.task import Task
 from daemon.core.terminal import TerminalProcess
 from domains.shell.clipboard import ClipboardFilter
 from domains.shell.commands import Terminal
+from domains.shell.cut import ordinary
 from domains.shell.events import (
     ShellCreated,
     ShellError,
@@ -122,11 +123,8 @@ class LiveTerminal:
     def output(self, stream: str, data: bytes) -> None:
         """Pass output on: at once while there is little, collected while there is much."""
         del stream
-        if self._filter is not None:
-            data = self._filter.feed(data)
         self._waiting.append(data)
         self._size += len(data)
-        self.used_at = time.monotonic()
         if self._size >= CHUNK_BYTES:
             self._tell()
         elif self._timer is None:
@@ -141,8 +139,6 @@ class LiveTerminal:
     def ended(self, task: Task) -> None:
         """Tell the last of the output, then the end."""
         if self._process is not None:
-            if self._filter is not None:
-                self._waiting.append(self._filter.flush())
             self._tell(last=True)
             self._tell_end(task)
         if self._patience is not None:
@@ -197,8 +193,16 @@ class LiveTerminal:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        data = self._half + b"".join(self._waiting)
+        data = b"".join(self._waiting)
         self._waiting.clear()
+        usual = ordinary(data)
+        if self._filter is not None:  # here, and not at each of the many small reads of a flood
+            shown = self._filter.feed(data, ordinary=usual)
+            usual = usual and shown is data
+            data = shown + (self._filter.flush() if last else b"")
+        if self._half:
+            data, usual = self._half + data, False
+        self.used_at = time.monotonic()
         self._spent += self._size
         self._size = 0
         self._half = b""
@@ -208,7 +212,7 @@ class LiveTerminal:
         if not data:
             return
         modes, title, folder = self._tracker.modes, self._tracker.title, self._tracker.folder
-        self._tracker.feed(data)
+        self._tracker.feed(data, ordinary=usual)
         self._append(data, modes)
         if (self._tracker.title, self._tracker.folder) != (title, folder):
             title, folder = self._tracker.title, self._tracker.folder

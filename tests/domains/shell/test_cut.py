@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domains.shell.cut import LINE_WITHIN, SEQUENCE, safe_start, seven_bit, unfinished
+from domains.shell.clipboard import ClipboardFilter
+from domains.shell.cut import LINE_WITHIN, SEQUENCE, ordinary, safe_start, seven_bit, unfinished
+from domains.shell.modes import Tracker
 
 SEQUENCES = [
     b"\x1b[m",
@@ -103,3 +105,33 @@ def test_a_sequence_is_unfinished_until_its_last_byte(sequence, before):
         begin = unfinished(part, len(part))
         assert begin == len(before) or part[begin:] in (b"\x1b", b"\xc2")
     assert unfinished(plain, len(plain)) == len(plain)
+
+
+PIECES = [
+    *(b"text\n", b"\x1b[31m", b"\x1b[0m", b"\x1b[m", b"\x1b[2;5H", b"\x1b[K", b"\x0e", b"\x0f"),
+    *(b"\xc3\xa9", b"\x1b[?25l", b"\x1b]52;c;eA==\x07", b"\x1b", b"\x1b[3", b"\xc2\x9b4h"),
+    *(b"\x1b7", b"\x1b]0;t\x07", b"\xc2", b"\x1b[1;2", b"5m", b"]52;c;eA==\x07", b"\x1b[5;9r"),
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join), max_size=5))
+def test_knowing_that_output_is_ordinary_changes_nothing_but_the_time(pieces):
+    slow, quick = Tracker(), Tracker()
+    shown, soon = ClipboardFilter(), ClipboardFilter()
+    for piece in pieces:
+        slow.feed(piece)
+        quick.feed(piece, ordinary=ordinary(piece))
+        assert (quick.modes, quick.title) == (slow.modes, slow.title)
+        assert soon.feed(piece, ordinary=ordinary(piece)) == shown.feed(piece)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x1b", b"\x1b[3", b"\x1b[6n", b"\x1b]0;t\x07", b"\x1b[?25l", b"\xc2\x9b", b"\xc2"],
+)
+def test_what_names_or_asks_or_is_cut_is_not_ordinary(data):
+    assert not ordinary(b"text" + data)
+
+
+def test_what_moves_and_colours_is_ordinary():
+    assert ordinary("\x1b[1;31mname\x1b[0m é\x1b[2;5H\x1b[K\n".encode())
