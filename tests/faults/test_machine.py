@@ -271,12 +271,17 @@ async def test_what_fills_the_disk_is_told_and_the_next_daemon_reads_all_of_it(d
         id_, channel = await begin(client, "yes", "0123456789" * 9)
         seen = {}
         resource.prlimit(daemon_process.pid, resource.RLIMIT_FSIZE, (1 << 20, 64 << 30))
-        async with contextlib.aclosing(client.subscribe(channel, since=0)) as messages:
-            async with asyncio.timeout(30):
-                while (await client.call("system.status"))["journal"] == "ok":
-                    message = await anext(messages)
-                    seen[message.offset] = message.raw
-            seen |= {each.offset: each.raw for each in client._subscriptions[channel].queue}
+
+        async def look_on():
+            async for message in client.subscribe(channel, since=0):
+                seen[message.offset] = message.raw
+
+        looking = asyncio.create_task(look_on())
+        async with asyncio.timeout(30):
+            while not seen or (await client.call("system.status"))["journal"] == "ok":
+                await asyncio.sleep(0.02)
+        looking.cancel()  # what is full says no more
+        await asyncio.wait([looking])
         pid = (await client.call("session.get", {"sessionId": id_}))["session"]["pid"]
         await until(held_up(pid))
         assert resident(daemon_process.pid) < 200 << 20
