@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,7 @@ from daemon.web.auth import Doorkeeper, Tokens, load_secret
 from daemon.web.doors import Doors
 from daemon.web.metrics import Sample
 from domains import DOMAINS
+from domains.session.agents import ADAPTERS
 
 log = structlog.get_logger(__name__)
 
@@ -205,6 +207,7 @@ class Daemon:
             "shell_settings": self.settings.shell,
             "agents": self.settings.agents,
             "guard": self._guard,
+            "find_agents": self._find_agents,
             "request_stop": self.stop_requested.set,
             "health": self.health,
         }
@@ -321,6 +324,16 @@ class Daemon:
             journal=stalled or "ok",
             guard=short or "ok",
         )
+
+    def _find_agents(self) -> list[str]:
+        """Find the agents whose programs are here; this looks at files."""
+        configured = self.settings.agents
+        return [
+            name
+            for name, adapter in ADAPTERS.items()
+            if not adapter.abilities.conversation
+            or shutil.which((configured[name].path if name in configured else "") or name)
+        ]
 
     def _samples(self) -> Iterator[Sample]:
         journal = self._journal

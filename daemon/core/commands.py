@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -56,6 +56,17 @@ def handles(declared: type[Command]) -> Callable[[AnyHandler], AnyHandler]:
     return note
 
 
+def handlers_of(
+    service: object,
+) -> Iterator[tuple[type[Command], Callable[[Any, Caller], Answered]]]:
+    """Find what a service handles, and by what: its marked methods, and those of its `parts`."""
+    for part in (service, *getattr(service, "parts", ())):
+        for _, method in inspect.getmembers(part, inspect.ismethod):
+            declared: type[Command] | None = getattr(method, "__handles__", None)
+            if declared is not None:
+                yield declared, method
+
+
 def as_bytes(data: str, encoding: str) -> bytes:
     """Give the bytes that a command's `data` stands for, as UTF-8 or in base64; else BadRequest."""
     try:
@@ -76,11 +87,10 @@ class Dispatcher:
         self._handlers: dict[str, Callable[[Command, Caller], Answered]] = {}
 
     def bind(self, service: object) -> None:
-        """Take a service's marked methods."""
-        for _, method in inspect.getmembers(service, inspect.ismethod):
-            declared: type[Command] | None = getattr(method, "__handles__", None)
-            if declared is not None:
-                self._handlers[declared.__command__.name] = method
+        """Take a service's marked methods, and those of its `parts`."""
+        self._handlers |= {
+            declared.__command__.name: method for declared, method in handlers_of(service)
+        }
 
     def check(self) -> None:
         """Stop the start where a declared command has no handler."""

@@ -91,6 +91,7 @@ class Journal:
         self._stall_listeners: list[Callable[[str | None], None]] = []
         self._gone: Callable[[ChannelLog], None] = lambda _: None
         self._forget_listeners: list[Callable[[str], None]] = []
+        self._vouchers: dict[str, Callable[[str], bool]] = {}
 
     async def __aenter__(self) -> Self:
         """Learn where every channel stands."""
@@ -177,8 +178,18 @@ class Journal:
     # Reading
 
     def get(self, channel: str) -> ChannelLog | None:
-        """Find a channel's log; None when nothing was ever told on it."""
-        return self._logs.get(channel)
+        """Find a channel's log; None when nothing was told on it and nobody vouches for it."""
+        found = self._logs.get(channel)
+        if found is None:
+            prefix, _, id_ = channel.rpartition(":")
+            exists = self._vouchers.get(prefix)
+            if exists is not None and exists(id_):
+                found = self._create(channel)
+        return found
+
+    def vouch(self, prefix: str, exists: Callable[[str], bool]) -> None:
+        """Let channels `prefix:ID` be followed before anything is told on them, where ID exists."""
+        self._vouchers[prefix] = exists
 
     def __iter__(self) -> Iterator[ChannelLog]:
         """Go over every channel's log."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType, ModuleType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -14,6 +14,22 @@ from daemon.core.events import Command, Event
 Declared = TypeVar("Declared", bound=type[msgspec.Struct])
 
 
+class Noun(NamedTuple):
+    """What one of a domain's things is called, in `terminalId` and in `/api/terminals/{id}`.
+
+    `many` is the resource over HTTP; `key` is whose id that is, where it is another thing's.
+    """
+
+    one: str
+    many: str
+    key: str
+
+    @classmethod
+    def of(cls, one: str, *, many: str = "", key: str = "") -> Self:
+        """Call the thing this, and its resource and key as follows from it."""
+        return cls(one, many or f"{one}s", key or one)
+
+
 class Registry:
     """What exists. Nothing registers itself: whoever needs a registry builds one."""
 
@@ -21,11 +37,11 @@ class Registry:
         self,
         events: Iterable[type[Event]],
         commands: Iterable[type[Command]],
-        nouns: Mapping[str, str] = MappingProxyType({}),
+        nouns: Mapping[str, Noun] = MappingProxyType({}),
     ) -> None:
         """Index both by wire name; ValueError where a name stands twice.
 
-        `nouns` says what one of a domain's things is called, where it is not as the domain.
+        `nouns` says what a domain's things are called, where that does not follow from its name.
         """
         self.events: dict[str, type[Event]] = {}
         self.commands: dict[str, type[Command]] = {}
@@ -33,9 +49,8 @@ class Registry:
             _add(self.events, declared.__event__.name, declared)
         for asked in commands:
             _add(self.commands, asked.__command__.name, asked)
-        self.nouns = {name.split(".")[0]: name.split(".")[0] for name in self.commands} | dict(
-            nouns
-        )
+        domains = {name.split(".")[0] for name in self.commands}
+        self.nouns = {domain: Noun.of(domain) for domain in domains} | dict(nouns)
         self.decoders: dict[str, msgspec.json.Decoder[Any]] = {
             name: msgspec.json.Decoder(cls) for name, cls in self.commands.items()
         }
@@ -74,7 +89,11 @@ def _add(index: dict[str, Declared], name: str, declared: Declared) -> None:
         raise ValueError(f"{name} is declared twice")
 
 
-def _in(package: ModuleType, module: str, kind: Declared, mark: str) -> Iterator[Declared]:
-    for value in vars(getattr(package, module, package)).values():
+def _in(package: ModuleType, name: str, kind: Declared, mark: str) -> Iterator[Declared]:
+    """Find what is declared in a module of a package, and below it where that is one itself."""
+    module = getattr(package, name, package)
+    for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, kind) and hasattr(value, mark):
             yield value  # type: ignore[misc]
+        elif isinstance(value, ModuleType) and value.__name__.startswith(f"{module.__name__}."):
+            yield from _in(module, value.__name__.rpartition(".")[2], kind, mark)

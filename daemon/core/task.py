@@ -400,5 +400,6 @@ class Tasks:
 
     def _gone(self, done: asyncio.Task[None], task: Task) -> None:
         self._ends.discard(done)
-        self._tasks.pop(task.id, None)
+        if self._tasks.get(task.id) is task:  # the next process of one operation has its id
+            del self._tasks[task.id]
         task.never_ran()

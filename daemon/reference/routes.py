@@ -238,9 +238,9 @@ def command_route(registry: Registry, command: type[Command]) -> Route:
     domain, _, verb = info.name.partition(".")
     noun = registry.nouns[domain]
     creates = verb in CREATING
-    id_field = f"{noun}_id" if f"{noun}_id" in command.__struct_fields__ else ""
+    id_field = f"{noun.key}_id" if f"{noun.key}_id" in command.__struct_fields__ else ""
     reads = info.action == "read" and (bool(id_field) or verb == "list")
-    path = f"/api/{noun}s"
+    path = f"/api/{noun.many}"
     if creates:
         id_field = ""
     elif id_field:
@@ -256,7 +256,7 @@ def command_route(registry: Registry, command: type[Command]) -> Route:
         description=rest(command),
         replies=(_reply(info.answer, creates=creates, reads=reads),),
         refusals=READING if reads else WRITING,
-        parameters=(Parameter("id", "path", f"The id of the {noun}.", ID, required=True),)
+        parameters=(Parameter("id", "path", f"The id of the {noun.key}.", ID, required=True),)
         if id_field
         else (),
         body=None if reads else command,

@@ -58,7 +58,9 @@ class Rest:
         self._metrics = metrics
         self._commands = registry.commands
         self._nouns = registry.nouns
-        self._domains = {noun: domain for domain, noun in registry.nouns.items()}
+        self._domains = {noun.many: domain for domain, noun in registry.nouns.items()} | {
+            noun.one: domain for domain, noun in registry.nouns.items()
+        }
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Put the routes."""
@@ -183,8 +185,8 @@ class Rest:
         if "id" in request.match_info:
             id_ = request.match_info["id"]
             if not is_id(id_):
-                raise NotFound(f"there is no {noun} {id_[:80]!r}")
-            data[f"{noun}Id"] = id_
+                raise NotFound(f"there is no {noun.key} {id_[:80]!r}")
+            data[f"{noun.key}Id"] = id_
         if request.method == "POST":
             answered = self._dispatcher.call(name, frames.encode(data), caller)
         else:
@@ -194,16 +196,14 @@ class Rest:
             return _file(answer)
         if verb not in CREATING:
             return json_answer(answer)
-        id_ = getattr(answer, f"{noun}_id", "")
-        return json_answer(answer, status=201, headers={"Location": f"/api/{noun}s/{id_}"})
+        id_ = getattr(answer, f"{noun.key}_id", "")
+        return json_answer(answer, status=201, headers={"Location": f"/api/{noun.many}/{id_}"})
 
     def _domain(self, request: web.Request) -> str:
         resource = request.match_info["resource"]
-        domain: str | None = self._domains.get(
-            resource, self._domains.get(resource.removesuffix("s"))
-        )
+        domain = self._domains.get(resource)
         if domain is None:
-            known = ", ".join(sorted(f"/api/{name}s" for name in self._domains))
+            known = ", ".join(sorted(f"/api/{noun.many}" for noun in self._nouns.values()))
             raise NotFound(f"there is no /api/{resource[:80]}; there is: {known}")
         return domain
 

@@ -6,12 +6,16 @@ from daemon.core.events import Answer, Command, command
 
 
 class Project(Answer):
-    """A root folder: `path` is absolute and resolved, `created_at` is in Unix seconds."""
+    """A root folder: `path` is absolute and resolved, `created_at` is in Unix seconds.
+
+    Only where it is `trusted` does git run the hooks and programs that its own files configure.
+    """
 
     id: str
     name: str
     path: str
     created_at: float
+    trusted: bool = False
 
 
 class OneProject(Answer):
@@ -45,6 +49,41 @@ class GetProject(Command):
     """Tell about one project."""
 
     project_id: str
+
+
+class Capabilities(Answer):
+    """What can be done in a project."""
+
+    project_id: str
+    git: bool
+    workflows: list[str]
+    agents: list[str]
+
+
+@command("project.capabilities", action="read", channel="project:{project_id}", answer=Capabilities)
+class GetCapabilities(Command):
+    """Look what can be done in a project: whether it is a repository, which workflows it has.
+
+    The agents are those that are found on this machine.
+    """
+
+    project_id: str
+
+
+@command("project.rename", action="write", channel="project:{project_id}", answer=OneProject)
+class RenameProject(Command):
+    """Give a project another name; its folder keeps its own."""
+
+    project_id: str
+    name: str
+
+
+@command("project.trust", action="write", channel="project:{project_id}", answer=OneProject)
+class TrustProject(Command):
+    """Let git run what the project's own files configure, its hooks too; or no longer."""
+
+    project_id: str
+    trusted: bool = True
 
 
 @command("project.remove", action="write", channel="project:{project_id}", answer=OneProject)

@@ -16,11 +16,12 @@ class ProjectCreated(Event):
 
 @event("project.updated", "project:{project_id}")
 class ProjectUpdated(Event):
-    """A project has another name."""
+    """A project has another name, or is trusted now, or no longer."""
 
     project_id: str
     name: str
     path: str
+    trusted: bool = False
 
 
 @event("project.removed", "project:{project_id}")

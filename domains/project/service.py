@@ -6,9 +6,12 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+from msgspec import structs
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
@@ -16,12 +19,16 @@ from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
 from domains.project.commands import (
     AddProject,
+    Capabilities,
+    GetCapabilities,
     GetProject,
     ListProjects,
     ManyProjects,
     OneProject,
     Project,
     RemoveProject,
+    RenameProject,
+    TrustProject,
 )
 from domains.project.events import ProjectCreated, ProjectRemoved, ProjectUpdated
 
@@ -33,37 +40,63 @@ SCRATCH_GRANT = "project:*"
 
 NAME_LENGTH = 200
 
+WORKFLOWS = Path(".agent") / "workflows"
+"""Where a project keeps its workflows."""
+
 SCHEMA = (
     """
     CREATE TABLE project (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT UNIQUE NOT NULL, created REAL NOT NULL
     )
     """,
+    "ALTER TABLE project ADD COLUMN trusted INTEGER NOT NULL DEFAULT 0",
 )
 
 
 class ProjectService:
     """All projects are in memory: there are few, and every start of anything asks for one."""
 
-    def __init__(self, *, bus: EventBus, journal: Journal, scratch: Path) -> None:
-        """Know no project yet; `open_service` reads them."""
+    def __init__(
+        self,
+        *,
+        bus: EventBus,
+        journal: Journal,
+        scratch: Path,
+        find_agents: Callable[[], Sequence[str]],
+    ) -> None:
+        """Know no project yet; `open_service` reads them. `find_agents` looks for programs."""
         self._bus = bus
         self._journal = journal
         self._scratch = scratch
+        self._find_agents = find_agents
         self._projects: dict[str, Project] = {}
 
     async def load(self) -> None:
         """Read the known projects, and make the scratch one at the first start."""
         rows = await self._journal.store.read(
-            lambda db: db.execute("SELECT id, name, path, created FROM project").fetchall()
+            lambda db: db.execute("SELECT id, name, path, created, trusted FROM project").fetchall()
         )
-        for id_, name, path, created in rows:
-            self._projects[id_] = Project(id=id_, name=name, path=path, created_at=created)
+        for id_, name, path, created, trusted in rows:
+            self._projects[id_] = Project(
+                id=id_, name=name, path=path, created_at=created, trusted=bool(trusted)
+            )
         path = await asyncio.to_thread(_made, self._scratch)
         known = self._projects.get(SCRATCH)
         if known is None or known.path != path:  # the state dir may have been moved
             self._projects.pop(SCRATCH, None)
             self._remember(Project(id=SCRATCH, name="scratch", path=path, created_at=time.time()))
+
+    def knows(self, project_id: str) -> bool:
+        """Tell whether there is such a project."""
+        return project_id in self._projects
+
+    def root(self, project_id: str) -> str:
+        """Give the folder of a project; NotFound for an unknown one."""
+        return self._get(project_id).path
+
+    def trusts(self, project_id: str) -> bool:
+        """Tell whether what a project's own files configure may be run."""
+        return self._get(project_id).trusted
 
     async def locate(self, project_id: str | None, cwd: str | None) -> tuple[str, str]:
         """Find the project and the folder for something new: `(project_id, folder)`.
@@ -115,8 +148,8 @@ class ProjectService:
                 f"{command.path[:200]!r} is relative; give the absolute path of the folder"
             )
         name = command.name
-        if name is not None and not 0 < len(name) <= NAME_LENGTH:
-            raise BadRequest(f"a name has 1 to {NAME_LENGTH} characters")
+        if name is not None:
+            _check_name(name)
         path = await asyncio.to_thread(_resolved, command.path)
         known = next((each for each in self._projects.values() if each.path == path), None)
         if known is None:
@@ -127,7 +160,7 @@ class ProjectService:
                 )
             )
         elif name is not None and name != known.name:
-            known = self._rename(known, name)
+            known = self._change(known, name=name)
         await self._journal.flushed()
         return OneProject(project_id=known.id, project=known)
 
@@ -144,6 +177,27 @@ class ProjectService:
         """Tell about one project."""
         project = self._get(command.project_id)
         return OneProject(project_id=project.id, project=project)
+
+    @handles(GetCapabilities)
+    async def capabilities(self, command: GetCapabilities, _: Caller) -> Capabilities:
+        """Look what can be done in a project."""
+        project = self._get(command.project_id)
+        git, workflows = await asyncio.to_thread(_look_around, Path(project.path))
+        agents = await asyncio.to_thread(self._find_agents)
+        return Capabilities(
+            project_id=project.id, git=git, workflows=workflows, agents=sorted(agents)
+        )
+
+    @handles(RenameProject)
+    async def rename(self, command: RenameProject, _: Caller) -> OneProject:
+        """Give a project another name."""
+        _check_name(command.name)
+        return await self._changed(command.project_id, name=command.name)
+
+    @handles(TrustProject)
+    async def trust(self, command: TrustProject, _: Caller) -> OneProject:
+        """Trust a project, or no longer."""
+        return await self._changed(command.project_id, trusted=command.trusted)
 
     @handles(RemoveProject)
     async def remove(self, command: RemoveProject, _: Caller) -> OneProject:
@@ -173,7 +227,7 @@ class ProjectService:
     def _remember(self, project: Project) -> Project:
         self._projects[project.id] = project
         self._journal.execute(
-            "INSERT OR REPLACE INTO project VALUES (:id, :name, :path, :created)",
+            "INSERT OR REPLACE INTO project VALUES (:id, :name, :path, :created, 0)",
             id=project.id,
             name=project.name,
             path=project.path,
@@ -182,26 +236,63 @@ class ProjectService:
         self._bus.emit(ProjectCreated(project_id=project.id, name=project.name, path=project.path))
         return project
 
-    def _rename(self, project: Project, name: str) -> Project:
-        renamed = Project(
-            id=project.id, name=name, path=project.path, created_at=project.created_at
-        )
-        self._projects[project.id] = renamed
+    async def _changed(self, project_id: str, **fields: Any) -> OneProject:
+        project = self._get(project_id)
+        if any(getattr(project, name) != value for name, value in fields.items()):
+            project = self._change(project, **fields)
+            await self._journal.flushed()
+        return OneProject(project_id=project.id, project=project)
+
+    def _change(self, project: Project, **fields: Any) -> Project:
+        changed = structs.replace(project, **fields)
+        self._projects[project.id] = changed
         self._journal.execute(
-            "UPDATE project SET name = :name WHERE id = :id", id=project.id, name=name
+            "UPDATE project SET name = :name, trusted = :trusted WHERE id = :id",
+            id=changed.id,
+            name=changed.name,
+            trusted=int(changed.trusted),
         )
-        self._bus.emit(ProjectUpdated(project_id=project.id, name=name, path=project.path))
-        return renamed
+        self._bus.emit(
+            ProjectUpdated(
+                project_id=changed.id,
+                name=changed.name,
+                path=changed.path,
+                trusted=changed.trusted,
+            )
+        )
+        return changed
 
 
 @asynccontextmanager
 async def open_service(
-    *, bus: EventBus, journal: Journal, state_dir: Path
+    *,
+    bus: EventBus,
+    journal: Journal,
+    state_dir: Path,
+    find_agents: Callable[[], Sequence[str]],
 ) -> AsyncIterator[ProjectService]:
     """Open the project service."""
-    service = ProjectService(bus=bus, journal=journal, scratch=state_dir / "scratch")
+    service = ProjectService(
+        bus=bus, journal=journal, scratch=state_dir / "scratch", find_agents=find_agents
+    )
     await service.load()
     yield service
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= NAME_LENGTH:
+        raise BadRequest(f"a name has 1 to {NAME_LENGTH} characters")
+
+
+def _look_around(folder: Path) -> tuple[bool, list[str]]:
+    """Tell whether a folder is a repository, and which workflow files it has."""
+    workflows = folder / WORKFLOWS
+    found = (
+        str(path.relative_to(workflows))
+        for path in workflows.rglob("*")
+        if path.suffix in (".yaml", ".yml", ".py") and path.is_file()
+    )
+    return (folder / ".git").exists(), sorted(found)
 
 
 def _made(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from daemon.core.registry import Noun
 from domains.shell import commands, events
 from domains.shell.service import open_service
 
@@ -11,5 +12,4 @@ DURABLE = False
 
 SCHEMA: tuple[str, ...] = ()
 
-NOUN = "terminal"
-"""What one of them is called: in `terminalId`, and in `/api/terminals`."""
+NOUN = Noun.of("terminal")

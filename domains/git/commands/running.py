@@ -1,0 +1,53 @@
+"""Any operation by its name, and what is under way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.core.events import Answer, Command, command
+from domains.git.desk import OperationId
+
+
+class OperationResult(Answer):
+    """What an operation has answered with: `result` is the answer of `git.OPERATION`."""
+
+    operation_id: str
+    result: Any
+
+
+class RunningOperation(Answer):
+    """An operation that has not ended."""
+
+    operation_id: str
+    operation: str
+    project_id: str
+    user: str
+
+
+class RunningOperations(Answer):
+    """The operations under way that the token may read of."""
+
+    operations: list[RunningOperation]
+
+
+@command(
+    "git.run", action="write", channel="git:project:{project_id}", answer=OperationResult, cost=1.0
+)
+class RunOperation(Command):
+    """Run an operation by its name: `git.OPERATION` with `args`, told on the project's channels.
+
+    The answer comes when it has ended; `operationId`, the client's choice or ours, is that of the
+    events meanwhile and of the task, for `task.cancel`.
+    """
+
+    project_id: str
+    operation: str
+    args: dict[str, Any] | None = None
+    operation_id: OperationId | None = None
+
+
+@command("git.list", action="read", answer=RunningOperations)
+class ListOperations(Command):
+    """List the operations under way."""
+
+    project_id: str | None = None

@@ -1,0 +1,307 @@
+"""Where git operations are taken in: given a repository, queued, told of, cleaned up after."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Protocol
+
+import structlog
+from msgspec import Meta
+
+from daemon.core.bus import EventBus
+from daemon.core.commands import Caller
+from daemon.core.errors import AgentcmdError, Conflict
+from daemon.core.events import Command
+from daemon.core.ids import new_id
+from daemon.core.journal import Journal
+from domains.git.configuration import SWITCHED_OFF, Configurations
+from domains.git.events import (
+    OperationCompleted,
+    OperationFailed,
+    OperationProgress,
+    OperationStarted,
+)
+from domains.git.failures import explained
+from domains.git.locks import leave_no_locks
+from domains.git.programs import OPTIONS, OUTPUT_BYTES, Asked, Finished, Programs, code_of
+from domains.git.progress import parse_progress
+from domains.git.repository import Repository, look_up
+
+log = structlog.get_logger(__name__)
+
+TOLD_EVERY = 0.1
+"""Seconds between two words on the progress of one stage."""
+
+QUEUED = 100
+"""Operations that wait for one repository; more are refused."""
+
+
+OperationId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,128}$")]
+"""What may be the id of an operation: what may be that of a channel or a task."""
+
+
+class Projects(Protocol):
+    """What git needs of the projects."""
+
+    def knows(self, project_id: str) -> bool:
+        """Tell whether there is such a project."""
+
+    def root(self, project_id: str) -> str:
+        """Give the folder of a project; NotFound for an unknown one."""
+
+    def trusts(self, project_id: str) -> bool:
+        """Tell whether what a project's own files say may be run."""
+
+
+class GitCommand(Command, kw_only=True):
+    """One git operation in one project; `operation_id` is the client's choice, else ours."""
+
+    project_id: str
+    operation_id: OperationId | None = None
+
+
+class Work:
+    """One operation at work: its git processes, one after the other."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        id_: str,
+        name: str,
+        project_id: str,
+        root: str,
+        user: str,
+        trusted: bool,
+        reads: bool,
+    ) -> None:
+        """Begin nothing yet; `repository` is set once it is known."""
+        self.id = id_
+        self.name = name
+        self.project_id = project_id
+        self.root = root
+        self.user = user
+        self.trusted = trusted
+        self._desk = desk
+        self._reads = reads
+        self._repository: Repository | None = None
+        self._stage = ""
+        self._told = 0.0
+
+    @property
+    def channel(self) -> str:
+        """Give the channel that it is told on."""
+        return f"git:project:{self.project_id}"
+
+    @property
+    def repository(self) -> Repository:
+        """Give the repository that it works in."""
+        if self._repository is None:
+            raise LookupError(f"{self.name} has no repository")
+        return self._repository
+
+    @repository.setter
+    def repository(self, found: Repository) -> None:
+        self._repository = found
+
+    async def run(
+        self,
+        *args: str,
+        ok: tuple[int, ...] = (0,),
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        limit: int = OUTPUT_BYTES,
+    ) -> Finished:
+        """Run `git ARGS` in the work tree; another exit code than those is an error explained.
+
+        Nothing that a client has written may stand where git reads options: revisions go behind
+        `--end-of-options`, paths behind `--` or into `--pathspec-from-file`.
+        """
+        switched = () if self.trusted else SWITCHED_OFF
+        own = {"GIT_CEILING_DIRECTORIES": self.root.rpartition("/")[0] or "/"}
+        if self._reads:
+            own["GIT_OPTIONAL_LOCKS"] = "0"
+        finished = await self._desk.programs.run(
+            ["git", *OPTIONS, *switched, *args],
+            Asked(self.id, self.channel, self.user),
+            cwd=self.root,
+            env={**own, **(env or {})},
+            stdin=stdin,
+            limit=limit,
+            heard=self._heard,
+        )
+        if finished.code not in ok:
+            raise await explained(args, finished, self._repository)
+        return finished
+
+    async def text(self, *args: str, ok: tuple[int, ...] = (0,)) -> str:
+        """Run `git ARGS` and give what it prints, without the last newline."""
+        finished = await self.run(*args, ok=ok)
+        return finished.stdout.decode(errors="replace").removesuffix("\n")
+
+    def _heard(self, line: str) -> None:
+        found = parse_progress(line)
+        if found is None or self._reads:
+            return
+        now = time.monotonic()
+        complete = found.progress.current == found.progress.total
+        if found.stage == self._stage and now - self._told < TOLD_EVERY and not complete:
+            return
+        self._stage, self._told = found.stage, now
+        self._desk.bus.emit(
+            OperationProgress(
+                project_id=self.project_id,
+                operation_id=self.id,
+                operation=self.name,
+                stage=found.stage,
+                progress=found.progress,
+            )
+        )
+
+
+class Desk:
+    """What all git operations share."""
+
+    def __init__(
+        self, *, bus: EventBus, journal: Journal, programs: Programs, projects: Projects
+    ) -> None:
+        """Work in these projects, by these programs."""
+        self.bus = bus
+        self.programs = programs
+        self.projects = projects
+        self.changed: Callable[[str], None] = lambda _: None
+        self._journal = journal
+        self._configurations = Configurations(self._listed)
+        self._locks: dict[str, _Turn] = {}
+        self._at_work: dict[str, Work] = {}
+
+    @asynccontextmanager
+    async def at_work(
+        self, command: GitCommand, caller: Caller, *, needs_repository: bool = True
+    ) -> AsyncIterator[Work]:
+        """Open the work on one command: one that changes something has the repository for itself.
+
+        What it raises is told as its failure. One that only reads is told on no channel, unless it
+        has an id.
+        """
+        info = command.__command__
+        reads = info.action == "read"
+        root = self.projects.root(command.project_id)
+        if command.operation_id in self._at_work:
+            raise Conflict(f"the operation {command.operation_id} is under way; choose another id")
+        work = Work(
+            self,
+            id_=command.operation_id or new_id(),
+            name=info.name.partition(".")[2],
+            project_id=command.project_id,
+            root=root,
+            user=caller.sub,
+            trusted=self.projects.trusts(command.project_id),
+            reads=reads,
+        )
+        told = not reads or command.operation_id is not None
+        self._at_work[work.id] = work
+        try:
+            async with AsyncExitStack() as stack:
+                if told:
+                    await stack.enter_async_context(self._told(work))
+                if needs_repository:
+                    await self.open(work)
+                if not reads:
+                    turn = work.repository.common_dir if needs_repository else work.root
+                    await stack.enter_async_context(self._turn(turn))
+                    stack.callback(self.changed, work.project_id)
+                    if needs_repository:
+                        await stack.enter_async_context(leave_no_locks(work.repository))
+                yield work
+        finally:
+            del self._at_work[work.id]
+            if told:
+                await self._journal.flushed()
+
+    def __iter__(self) -> Iterator[Work]:
+        """Go over the operations under way."""
+        return iter(list(self._at_work.values()))
+
+    async def open(self, work: Work) -> None:
+        """Find the repository of a work, and see that it runs nothing of its own."""
+        work.repository = await look_up(work.root)
+        if not work.trusted:
+            await self._configurations.require_harmless(work.repository)
+
+    @asynccontextmanager
+    async def _told(self, work: Work) -> AsyncIterator[None]:
+        about = {
+            "project_id": work.project_id,
+            "operation_id": work.id,
+            "operation": work.name,
+        }
+        began = time.monotonic()
+        self._journal.execute(
+            "INSERT INTO git_operation VALUES (:id, :project, :operation, :root, :started)",
+            id=work.id,
+            project=work.project_id,
+            operation=work.name,
+            root=work.root,
+            started=time.time(),
+        )
+        self.bus.emit(OperationStarted(**about, user=work.user))
+        code, message = "", ""
+        try:
+            yield
+        except AgentcmdError as error:
+            code, message = code_of(error), error.message
+            raise
+        except asyncio.CancelledError:
+            code, message = "daemon_stopped", "the daemon stops"
+            raise
+        except BaseException:
+            code, message = "internal", "the daemon failed here; its log says how"
+            raise
+        finally:
+            taken = round((time.monotonic() - began) * 1000)
+            self._journal.execute("DELETE FROM git_operation WHERE id = :id", id=work.id)
+            if code:
+                self.bus.emit(
+                    OperationFailed(**about, code=code, message=message, duration_ms=taken)
+                )
+            else:
+                self.bus.emit(OperationCompleted(**about, duration_ms=taken))
+            log.info("git.operation", operation=work.name, id=work.id, code=code or "ok", ms=taken)
+
+    @asynccontextmanager
+    async def _turn(self, key: str) -> AsyncIterator[None]:
+        """Wait for one's turn: operations that change one repository come one after the other."""
+        turn = self._locks.setdefault(key, _Turn())
+        if turn.waiting >= QUEUED:
+            raise Conflict(f"{turn.waiting} operations wait for this repository; try again later")
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                del self._locks[key]
+
+    async def _listed(self, path: str) -> bytes:
+        """List one file of configuration, as git reads it."""
+        finished = await self.programs.run(
+            ["git", "config", "--file", path, "--no-includes", "--null", "--list"],
+            Asked(new_id(), "global", "daemon"),
+            cwd="/",
+        )
+        if finished.code:
+            raise Conflict(f"git cannot read the configuration {path}: {finished.stderr[:300]}")
+        return finished.stdout
+
+
+class _Turn:
+    """The queue of one repository."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0

@@ -1,0 +1,108 @@
+"""What git's words mean for a client: an error with a stable code and a next step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
+from domains.git.locks import explain_lock
+from domains.git.programs import Finished
+from domains.git.repository import Repository
+
+SHOWN = 2000
+"""Characters of git's own words that are passed on."""
+
+_SECRET = re.compile(r"(\w+://)[^/@\s]+@")
+
+KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
+    (
+        Unavailable,
+        "the remote asks for credentials that git does not find: set up a credential helper or an "
+        "ssh key for the daemon's user",
+        (
+            "Authentication failed",
+            r"could not read (Username|Password)",
+            "terminal prompts disabled",
+            r"Permission denied \(",
+            "Host key verification failed",
+        ),
+    ),
+    (
+        Unavailable,
+        "the remote cannot be reached, or has hung up",
+        (
+            "Could not resolve host",
+            "Connection (refused|timed out)",
+            "(Could not|unable to) connect",
+            "early EOF",
+            "the remote end hung up",
+        ),
+    ),
+    (BadRequest, "that transport is not allowed", ("transport '[^']*' not allowed",)),
+    (
+        NotFound,
+        "there is no repository at that address",
+        (
+            "repository '[^']*' (not found|does not exist)",
+            "does not appear to be a git repository",
+        ),
+    ),
+    (
+        NotFound,
+        "there is no such revision",
+        (
+            "(bad|unknown) revision",
+            "Needed a single revision",
+            "[Ii]nvalid object name",
+            "[Nn]ot a valid object name",
+            "bad object",
+            "not a tree object",
+            "ambiguous argument",
+        ),
+    ),
+    (
+        NotFound,
+        "there is no such path",
+        ("did not match any file", "pathspec '.*' did not match", "no such path"),
+    ),
+    (
+        Conflict,
+        "git does not know who you are: say author, or set user.name and user.email",
+        ("Please tell me who you are", "empty ident name", "unable to auto-detect email"),
+    ),
+    (Unavailable, "the disk is full", ("No space left on device",)),
+    (
+        Conflict,
+        "the repository belongs to another user; see safe.directory in git-config(1)",
+        ("dubious ownership",),
+    ),
+)
+"""The error, what to do, and what git says then (in English: see ENVIRONMENT)."""
+
+
+async def explained(
+    args: Sequence[str], finished: Finished, repository: Repository | None
+) -> AgentcmdError:
+    """Make the error of a process that has failed."""
+    said = redacted(finished.stderr or finished.stdout.decode(errors="replace")).strip()
+    said = said[-SHOWN:]
+    lock = await explain_lock(said, repository)
+    if lock is not None:
+        return Conflict(lock, git=said)
+    for kind, sentence, patterns in KNOWN:
+        if re.search("|".join(patterns), said):
+            return kind(f"{sentence}: {_gist(said)}", git=said)
+    return Conflict(f"git {args[0] if args else ''} refused: {_gist(said)}", git=said)
+
+
+def redacted(text: str) -> str:
+    """Take user names and passwords out of URLs."""
+    return _SECRET.sub(r"\1", text)
+
+
+def _gist(said: str) -> str:
+    """Give the line that says what is wrong."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    wrong = [line for line in lines if line.startswith(("fatal:", "error:", "!", " !"))]
+    return (wrong or lines or ["it said nothing"])[0][:300]

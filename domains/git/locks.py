@@ -1,0 +1,92 @@
+"""Lock files of git: who holds one, and none left behind by what was killed here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from domains.git.programs import Ended
+from domains.git.repository import Repository
+
+_LOCKED = re.compile(r"[Uu]nable to create '([^']+\.lock)'")
+
+
+async def explain_lock(said: str, repository: Repository | None) -> str | None:
+    """Say whose lock is in the way, where that is what git complains of."""
+    found = _LOCKED.search(said)
+    if found is None or "File exists" not in said:
+        return None
+    return await asyncio.to_thread(_explain, Path(found[1]), repository)
+
+
+def _explain(lock: Path, repository: Repository | None) -> str:
+    try:
+        age = f"{max(0.0, time.time() - lock.stat().st_mtime):.0f} s old"
+    except OSError:
+        return f"{lock.name} was in the way and is gone now; try again"
+    owners = holders(repository) if repository else []
+    if owners:
+        named = ", ".join(f"{argv} (pid {pid})" for pid, argv in owners[:3])
+        return f"another git works in this repository: {named}; {lock.name} is {age}; try again"
+    return (
+        f"{lock} is {age} and no git runs in this repository: it was left by one that was killed; "
+        "operation unlock removes it"
+    )
+
+
+def holders(repository: Repository) -> list[tuple[int, str]]:
+    """Find git processes that work in a repository: `(pid, command line)`, from proc(5)."""
+    places = (repository.root, repository.git_dir, repository.common_dir)
+    found = []
+    for entry in Path("/proc").iterdir() if Path("/proc/self").exists() else ():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            argv = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            if not Path(os.fsdecode(argv[0])).name.startswith("git"):
+                continue
+            cwd = (entry / "cwd").readlink()
+            if any(cwd.is_relative_to(place) for place in places):
+                said = b" ".join(argv[:3]).decode(errors="replace")
+                found.append((int(entry.name), said[:100]))
+    return found
+
+
+def lock_files(repository: Repository) -> Iterator[Path]:
+    """Yield the lock files that git has in a repository now."""
+    for place in {repository.git_dir, repository.common_dir}:
+        yield from Path(place).glob("*.lock")
+        yield from Path(place, "refs").rglob("*.lock")
+
+
+@asynccontextmanager
+async def leave_no_locks(repository: Repository) -> AsyncIterator[None]:
+    """Remove the lock files that came while this was open, where git did not come to its end.
+
+    A git that is asked to stop removes them itself; one that had to be killed cannot.
+    """
+    began = time.time()
+    try:
+        yield
+    except (Ended, asyncio.CancelledError):
+        await asyncio.shield(asyncio.to_thread(remove_left, repository, began))
+        raise
+
+
+def remove_left(repository: Repository, since: float = 0.0) -> list[str]:
+    """Remove lock files from a moment on that no process has left; gives their names."""
+    removed: list[str] = []
+    if holders(repository):
+        return removed
+    for path in lock_files(repository):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime >= since - 1:
+                path.unlink()
+                removed.append(str(path.relative_to(repository.common_dir)))
+    return removed

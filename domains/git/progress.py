@@ -1,0 +1,38 @@
+"""Reads what git says of its progress."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from domains.git.events import Progress
+
+_COUNTED = re.compile(r"(?:remote: )?([A-Z][\w ]*):\s+(\d+)% \((\d+)/(\d+)\)")
+_COUNTING = re.compile(r"(?:remote: )?([A-Z][\w ]*):\s+(\d+)\b(?!%)")
+
+
+class Stage(NamedTuple):
+    """A stage of an operation, and how far it is."""
+
+    stage: str
+    progress: Progress
+
+
+def parse_progress(line: str) -> Stage | None:
+    """Read one line of standard error; None where it tells no progress.
+
+    Not by GitPython's RemoteProgress: it passes over the stages that it does not know, among them
+    `Updating files`, which is half of a large clone.
+    """
+    found = _COUNTED.match(line)
+    if found:
+        stage, percentage, current, total = found.groups()
+        return Stage(
+            stage,
+            Progress(current=int(current), total=int(total), percentage=float(percentage)),
+        )
+    found = _COUNTING.match(line)
+    if found:
+        stage, current = found.groups()
+        return Stage(stage, Progress(current=int(current), total=None, percentage=None))
+    return None

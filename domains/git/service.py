@@ -1,0 +1,143 @@
+"""The git service: carries operations out by name, watches where repositories stand, recovers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from daemon.core.bus import EventBus
+from daemon.core.commands import Caller, handlers_of, handles
+from daemon.core.errors import AgentcmdError, BadRequest
+from daemon.core.ids import new_id
+from daemon.core.journal import Journal
+from daemon.core.supervisor import Supervisor
+from daemon.core.task import Tasks, TaskSettings
+from domains.git.commands.running import (
+    ListOperations,
+    OperationResult,
+    RunningOperation,
+    RunningOperations,
+    RunOperation,
+)
+from domains.git.desk import Desk, GitCommand, Projects
+from domains.git.events import OperationFailed
+from domains.git.locks import remove_left
+from domains.git.making import Making
+from domains.git.programs import Programs
+from domains.git.repository import look_up
+
+log = structlog.get_logger(__name__)
+
+SCHEMA = (
+    """
+    CREATE TABLE git_operation (
+        id TEXT PRIMARY KEY, project TEXT NOT NULL, operation TEXT NOT NULL, root TEXT NOT NULL,
+        started REAL NOT NULL
+    )
+    """,
+)
+
+
+class GitService:
+    """Each part handles operations that belong together; all of them work at one desk."""
+
+    def __init__(self, desk: Desk, journal: Journal) -> None:
+        """Carry operations out at this desk."""
+        self._desk = desk
+        self._journal = journal
+        self.parts: tuple[object, ...] = (Making(desk),)
+        self._operations = {
+            declared.__command__.name.partition(".")[2]: (declared, method)
+            for declared, method in handlers_of(self)
+            if issubclass(declared, GitCommand)
+        }
+
+    @handles(RunOperation)
+    async def run(self, command: RunOperation, caller: Caller) -> OperationResult:
+        """Run an operation by its name."""
+        found = self._operations.get(command.operation)
+        if found is None:
+            known = ", ".join(sorted(self._operations))
+            raise BadRequest(f"there is no operation {command.operation[:80]!r}; there is: {known}")
+        declared, method = found
+        id_ = command.operation_id or new_id()
+        given = {"projectId": command.project_id, "operationId": id_}
+        try:
+            decoded = msgspec.convert({**(command.args or {}), **given}, declared)
+        except msgspec.ValidationError as error:
+            known = ", ".join(sorted(set(declared.__struct_encode_fields__) - given.keys()))
+            raise BadRequest(
+                f"git.{command.operation}: {error}; args are: {known or 'none'}"
+            ) from None
+        answered = method(decoded, caller)
+        result = answered if isinstance(answered, msgspec.Struct) else await answered
+        return OperationResult(operation_id=id_, result=result)
+
+    @handles(ListOperations)
+    def list(self, command: ListOperations, caller: Caller) -> RunningOperations:
+        """List what is under way."""
+        return RunningOperations(
+            operations=[
+                RunningOperation(
+                    operation_id=work.id,
+                    operation=work.name,
+                    project_id=work.project_id,
+                    user=work.user,
+                )
+                for work in self._desk
+                if command.project_id in (None, work.project_id)
+                and caller.may("read", work.channel)
+            ]
+        )
+
+    async def recover(self) -> None:
+        """Tell the end of what a daemon that died had under way, and take away what it left."""
+        rows = await self._journal.store.read(
+            lambda db: db.execute(
+                "SELECT id, project, operation, root, started FROM git_operation"
+            ).fetchall()
+        )
+        for id_, project_id, operation, root, started in rows:
+            self._journal.execute("DELETE FROM git_operation WHERE id = :id", id=id_)
+            self._desk.bus.emit(
+                OperationFailed(
+                    project_id=project_id,
+                    operation_id=id_,
+                    operation=operation,
+                    code="lost",
+                    message="the daemon died while it ran; look at the status, and run it again",
+                    duration_ms=0,
+                )
+            )
+            if await asyncio.to_thread(Path(root).is_dir):
+                try:
+                    repository = await look_up(root)
+                except AgentcmdError:
+                    continue
+                removed = await asyncio.to_thread(remove_left, repository, started)
+                log.warning("git.lost", operation=operation, id=id_, locks=removed)
+        await self._journal.flushed()
+
+
+@asynccontextmanager
+async def open_service(
+    *,
+    bus: EventBus,
+    journal: Journal,
+    tasks: Tasks,
+    supervisor: Supervisor,
+    project: Projects,
+    task_settings: TaskSettings,
+) -> AsyncIterator[GitService]:
+    """Open the git service."""
+    del supervisor
+    desk = Desk(bus=bus, journal=journal, programs=Programs(tasks, task_settings), projects=project)
+    journal.vouch("git:project", project.knows)
+    service = GitService(desk, journal)
+    await service.recover()
+    yield service
