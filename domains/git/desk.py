@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +14,7 @@ from msgspec import Meta
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller
+from daemon.core.errand import OUTPUT_BYTES, Asked, Ended, Errands, Finished
 from daemon.core.errors import AgentcmdError, Conflict
 from daemon.core.events import Command
 from daemon.core.ids import new_id
@@ -26,7 +28,7 @@ from domains.git.events import (
 )
 from domains.git.failures import explained
 from domains.git.locks import leave_no_locks
-from domains.git.programs import OPTIONS, OUTPUT_BYTES, Asked, Finished, Programs, code_of
+from domains.git.programs import OPTIONS, environment
 from domains.git.progress import parse_progress
 from domains.git.repository import Repository, look_up
 
@@ -124,11 +126,11 @@ class Work:
         own = {"GIT_CEILING_DIRECTORIES": self.root.rpartition("/")[0] or "/"}
         if self._reads:
             own["GIT_OPTIONAL_LOCKS"] = "0"
-        finished = await self._desk.programs.run(
+        finished = await self._desk.errands.run(
             ["git", *OPTIONS, *switched, *args],
             Asked(self.id, self.channel, self.user),
             cwd=self.root,
-            env={**own, **(env or {})},
+            env={**environment(os.environ), **own, **(env or {})},
             stdin=stdin,
             limit=limit,
             heard=self._heard,
@@ -166,11 +168,11 @@ class Desk:
     """What all git operations share."""
 
     def __init__(
-        self, *, bus: EventBus, journal: Journal, programs: Programs, projects: Projects
+        self, *, bus: EventBus, journal: Journal, errands: Errands, projects: Projects
     ) -> None:
-        """Work in these projects, by these programs."""
+        """Work in these projects, by these errands."""
         self.bus = bus
-        self.programs = programs
+        self.errands = errands
         self.projects = projects
         self.changed: Callable[[str], None] = lambda _: None
         self._journal = journal
@@ -226,6 +228,19 @@ class Desk:
         """Go over the operations under way."""
         return iter(list(self._at_work.values()))
 
+    def look(self, project_id: str) -> Work:
+        """Give a work that only looks, on our own behalf; nobody is told of it."""
+        return Work(
+            self,
+            id_=new_id(),
+            name="look",
+            project_id=project_id,
+            root=self.projects.root(project_id),
+            user="daemon",
+            trusted=self.projects.trusts(project_id),
+            reads=True,
+        )
+
     async def open(self, work: Work) -> None:
         """Find the repository of a work, and see that it runs nothing of its own."""
         work.repository = await look_up(work.root)
@@ -253,7 +268,8 @@ class Desk:
         try:
             yield
         except AgentcmdError as error:
-            code, message = code_of(error), error.message
+            code = error.reason if isinstance(error, Ended) else error.code
+            message = error.message
             raise
         except asyncio.CancelledError:
             code, message = "daemon_stopped", "the daemon stops"
@@ -289,10 +305,11 @@ class Desk:
 
     async def _listed(self, path: str) -> bytes:
         """List one file of configuration, as git reads it."""
-        finished = await self.programs.run(
+        finished = await self.errands.run(
             ["git", "config", "--file", path, "--no-includes", "--null", "--list"],
             Asked(new_id(), "global", "daemon"),
             cwd="/",
+            env=environment(os.environ),
         )
         if finished.code:
             raise Conflict(f"git cannot read the configuration {path}: {finished.stderr[:300]}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from daemon.core.errand import Finished
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
 from domains.git.locks import explain_lock
-from domains.git.programs import Finished
 from domains.git.repository import Repository
 
 SHOWN = 2000
@@ -18,8 +18,7 @@ _SECRET = re.compile(r"(\w+://)[^/@\s]+@")
 KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
     (
         Unavailable,
-        "the remote asks for credentials that git does not find: set up a credential helper or an "
-        "ssh key for the daemon's user",
+        "the remote asks for credentials that git does not find: set up a credential helper",
         (
             "Authentication failed",
             r"could not read (Username|Password)",

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from domains.git.programs import Ended
+from daemon.core.errand import Ended
 from domains.git.repository import Repository
 
 _LOCKED = re.compile(r"[Uu]nable to create '([^']+\.lock)'")

@@ -12,11 +12,13 @@ import structlog
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handlers_of, handles
-from daemon.core.errors import AgentcmdError, BadRequest
+from daemon.core.errand import OUTPUT_BYTES, Errands
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
+from domains.git.changes import Changes
 from domains.git.commands.running import (
     ListOperations,
     OperationResult,
@@ -28,7 +30,7 @@ from domains.git.desk import Desk, GitCommand, Projects
 from domains.git.events import OperationFailed
 from domains.git.locks import remove_left
 from domains.git.making import Making
-from domains.git.programs import Programs
+from domains.git.programs import KIND
 from domains.git.repository import look_up
 
 log = structlog.get_logger(__name__)
@@ -95,6 +97,29 @@ class GitService:
             ]
         )
 
+    async def read(
+        self,
+        project_id: str,
+        *args: str,
+        stdin: bytes | None = None,
+        ok: tuple[int, ...] = (0, 1),
+        limit: int = OUTPUT_BYTES,
+    ) -> bytes | None:
+        """Run a git that only looks, for another domain; None where git is not to be used here.
+
+        That is where the project is no repository, or one that has git run something.
+        """
+        work = self._desk.look(project_id)
+        try:
+            await self._desk.open(work)
+        except (Conflict, NotFound):
+            return None
+        return (await work.run(*args, stdin=stdin, ok=ok, limit=limit)).stdout
+
+    def touched(self, project_id: str) -> None:
+        """Learn that something in a project has changed."""
+        self._desk.changed(project_id)
+
     async def recover(self) -> None:
         """Tell the end of what a daemon that died had under way, and take away what it left."""
         rows = await self._journal.store.read(
@@ -135,8 +160,11 @@ async def open_service(
     task_settings: TaskSettings,
 ) -> AsyncIterator[GitService]:
     """Open the git service."""
-    del supervisor
-    desk = Desk(bus=bus, journal=journal, programs=Programs(tasks, task_settings), projects=project)
+    errands = Errands(tasks, task_settings, KIND)
+    desk = Desk(bus=bus, journal=journal, errands=errands, projects=project)
+    changes = Changes(desk, supervisor)
+    desk.changed = changes.sign
+    bus.on("project.removed", lambda event: changes.forget(event.project_id))
     journal.vouch("git:project", project.knows)
     service = GitService(desk, journal)
     await service.recover()

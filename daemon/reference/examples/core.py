@@ -1,24 +1,13 @@
-"""Examples of every message, as they are on the wire; a test converts each to its structure."""
+"""Examples of what sessions, tasks, terminals, projects and the connection say."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-Data = dict[str, Any]
-
-
-class Example(NamedTuple):
-    """What a command is given, and what it then answers."""
-
-    data: Data
-    answer: Data
-
+from daemon.reference.examples.example import OF_PROJECT, PROJECT_ID, Data, Example
 
 TS = 1767225603.125
 """A time of one event, in Unix seconds."""
 
 SESSION_ID = "01kdwp8x3g9v"
-PROJECT_ID = "shop-3f9c1a"
 TASK_ID = SESSION_ID
 
 USAGE: Data = {
@@ -103,7 +92,6 @@ OF_TERMINAL: Data = {"terminalId": TERMINAL_ID}
 TERMINAL_IN_PROJECT: Data = {"terminalId": TERMINAL_ID, "projectId": PROJECT_ID}
 OF_SESSION: Data = {"sessionId": SESSION_ID}
 IN_PROJECT: Data = {"sessionId": SESSION_ID, "projectId": PROJECT_ID}
-OF_PROJECT: Data = {"projectId": PROJECT_ID}
 
 MESSAGE: Data = {
     "id": "m-3",

@@ -1,0 +1,163 @@
+"""An errand: one program run to its end for what it prints, as a supervised task."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from daemon.core.errors import Conflict, TooLarge, Unavailable
+from daemon.core.program import Program
+from daemon.core.task import Task, Tasks, TaskSettings
+
+OUTPUT_BYTES = 64 << 20
+"""Most output of one errand that is collected; what is shown has lower limits of its own."""
+
+ERROR_BYTES = 64 << 10
+"""The end of what a program says on standard error is what explains it."""
+
+_LINE = re.compile(rb"[\r\n]")
+
+
+class Finished(NamedTuple):
+    """What a program has said, and its exit code."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+
+class Asked(NamedTuple):
+    """For whom an errand is run, and as part of what: the task has this id."""
+
+    id: str
+    channel: str
+    user: str
+
+
+class Errands:
+    """Runs programs of one kind below reapers, as everything else that runs."""
+
+    def __init__(self, tasks: Tasks, settings: TaskSettings, kind: str) -> None:
+        """Run them as these tasks, with the limits of their kind."""
+        self._tasks = tasks
+        self._kind = kind
+        self._limits = settings.of(kind)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        asked: Asked,
+        *,
+        cwd: str,
+        env: Mapping[str, str],
+        stdin: bytes | None = None,
+        limit: int = OUTPUT_BYTES,
+        heard: Callable[[str], None] = lambda _: None,
+    ) -> Finished:
+        """Run one program to its end, whatever its exit code; `heard` gets lines of stderr.
+
+        TooLarge where it says more than `limit` bytes, Ended where it did not come to its own end.
+        """
+        self._tasks.require_open()
+        collector = _Collector(stdin, limit, heard)
+        task = Task(
+            id_=asked.id,
+            kind=self._kind,
+            channel=asked.channel,
+            user=asked.user,
+            program=Program(argv=argv, cwd=cwd, env=env, stdin=stdin is not None),
+            owner=collector,
+            limits=self._limits,
+            apart=True,  # somebody waits for it; it is no work of its own to queue
+        )
+        collector.task = task
+        self._tasks.start(task)
+        try:
+            await asyncio.shield(collector.over)
+        except asyncio.CancelledError:
+            task.stop()
+            await asyncio.wait([collector.over])
+            raise
+        return collector.finished(argv[0])
+
+
+WHY = {
+    "cancelled": "it was cancelled",
+    "timeout": "{name} took longer than [task] and its kind allow; ask for less, or allow more",
+    "silent": "{name} was silent for longer than [task] and its kind allow",
+    "daemon_stopped": "the daemon stops; try again when it is back",
+    "oom": "{name} needs more memory than [task] and its kind allow",
+    "signaled": "{name} was killed by a signal that nobody here has sent; try again",
+    "lost": "{name} was lost; try again",
+}
+
+
+class Ended(Conflict):
+    """The program did not come to its own end; `reason` is the task's."""
+
+    def __init__(self, reason: str, name: str) -> None:
+        """Say why."""
+        super().__init__(WHY.get(reason, reason).format(name=name), reason=reason)
+        self.reason = reason
+
+
+class _Collector:
+    """The owner of one process's task."""
+
+    def __init__(self, stdin: bytes | None, limit: int, heard: Callable[[str], None]) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task: Task | None = None
+        self._stdin = stdin
+        self._limit = limit
+        self._heard = heard
+        self._out: list[bytes] = []
+        self._size = 0
+        self._errors = bytearray()
+        self._line = b""
+
+    def queued(self, place: int) -> None:
+        """Never: it takes no slot."""
+
+    def started(self, task: Task) -> None:
+        """Give it its input."""
+        if self._stdin is not None and task.process is not None and task.process.feed is not None:
+            task.process.feed.write(self._stdin)
+            task.process.feed.end()
+
+    def output(self, stream: str, data: bytes) -> None:
+        """Collect a chunk."""
+        if stream == "stderr":
+            self._errors += data
+            del self._errors[:-ERROR_BYTES]
+            *lines, self._line = _LINE.split(self._line + data)
+            self._line = self._line[-ERROR_BYTES:]
+            for line in lines:
+                self._heard(line.decode(errors="replace"))
+            return
+        self._size += len(data)
+        if self._size <= self._limit:
+            self._out.append(data)
+        elif self.task is not None:
+            self.task.stop(hard=False)
+
+    def ended(self, task: Task) -> None:
+        """Let go of who waits."""
+        del task
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def finished(self, name: str) -> Finished:
+        """Give what it said, or raise what kept it from its end."""
+        task = self.task
+        if task is None or task.reason is None:
+            raise Unavailable(f"{name} did not run; try again")
+        if self._size > self._limit:
+            raise TooLarge(f"{name} says more than {self._limit} bytes to that; ask for less")
+        if task.failure is not None:
+            raise task.failure
+        exit_ = task.exit
+        if task.reason != "exited" or exit_ is None or exit_.code is None:
+            raise Ended(task.reason, name)
+        return Finished(exit_.code, b"".join(self._out), self._errors.decode(errors="replace"))
