@@ -357,3 +357,13 @@ async def test_a_forgotten_channel_may_speak_again_in_the_same_commit(open_core,
     await core.journal.flushed()
     assert on_disk(tmp_path) == 1
     assert on_disk(tmp_path, "SELECT epoch FROM channel") == again.epoch
+
+
+async def test_a_channel_that_somebody_vouches_for_exists_before_anything_is_told(open_core):
+    core = await open_core()
+    core.journal.vouch("git:project", {"shop"}.__contains__)
+    assert core.journal.get("git:project:none") is None
+    assert core.journal.get("other:shop") is None
+    where = core.journal.get("git:project:shop")
+    assert (where.name, where.head) == ("git:project:shop", 0)
+    assert core.journal.get("git:project:shop") is where

@@ -199,3 +199,54 @@ async def test_what_happens_to_a_project_is_told_on_its_channel(running, tmp_pat
     assert {m["data"]["projectId"] for m in told} == {id_}
     answer = await ws.call("subscribe", {"since": 0}, channel=f"project:{id_}")
     assert answer["data"]["recovered"] is True  # what was told of it stays readable
+
+
+async def test_a_project_is_renamed_and_trusted_for_good(daemon_process, tmp_path):
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        about = {
+            "projectId": (await client.call("project.add", {"path": str(tmp_path)}))["projectId"]
+        }
+        renamed = await client.call("project.rename", {**about, "name": "another"})
+        assert renamed["project"]["name"] == "another"
+        assert "trusted" not in renamed["project"]
+        await client.call("project.trust", about)
+        with pytest.raises(BadRequest, match="1 to 200"):
+            await client.call("project.rename", {**about, "name": ""})
+        told = [m async for m in client.history(f"project:{about['projectId']}")]
+    assert [m.type for m in told] == ["project.created", "project.updated", "project.updated"]
+    daemon_process.kill()
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        project = (await client.call("project.get", about))["project"]
+        assert (project["name"], project["trusted"]) == ("another", True)
+        await client.call("project.trust", {**about, "trusted": False})
+        assert "trusted" not in (await client.call("project.get", about))["project"]
+
+
+async def test_what_can_be_done_in_a_project_is_looked_up(start_daemon, tmp_path):
+    agent = tmp_path / "bin" / "claude"
+    agent.parent.mkdir()
+    agent.touch(0o755)
+    workflows = tmp_path / "own" / ".agent" / "workflows"
+    (workflows / "more").mkdir(parents=True)
+    for name in ("ship.yaml", "more/check.py", "notes.txt"):
+        (workflows / name).touch()
+    running = await start_daemon(AGENTS__CLAUDE__PATH=str(agent))
+    async with running.client() as client:
+        about = {
+            "projectId": (await client.call("project.add", {"path": str(tmp_path / "own")}))[
+                "projectId"
+            ]
+        }
+        found = await client.call("project.capabilities", about)
+        assert found == {
+            **about,
+            "git": False,
+            "workflows": ["more/check.py", "ship.yaml"],
+            "agents": ["claude", "command"],
+        }
+        (tmp_path / "own" / ".git").mkdir()
+        agent.unlink()
+        found = await client.call("project.capabilities", about)
+        assert (found["git"], found["agents"]) == (True, ["command"])
