@@ -1,4 +1,4 @@
-"""agentcmd project add, list, remove: the root folders."""
+"""agentcmd project: the root folders, what they are called, and which are trusted."""
 
 from __future__ import annotations
 
@@ -14,21 +14,31 @@ from daemon.cli.tasks import table
 
 def add_commands(commands: Any) -> None:
     """Add `project` and what is below it."""
-    top = commands.add_parser("project", help="add, list and remove project folders")
+    top = commands.add_parser("project", help="add, list, rename, trust and remove project folders")
     below = top.add_subparsers(metavar="ACTION", required=True)
-    own = below.add_parser("add", help="make a folder a project")
+    own = _verb(below, "add", add, "make a folder a project")
     own.add_argument("path", help="the folder")
     own.add_argument("--name", help="its name (the folder's)")
-    add_connection(own)
-    own.set_defaults(run=add)
-    own = below.add_parser("list", help="list the projects")
+    own = _verb(below, "list", list_, "list the projects")
     own.add_argument("--json", action="store_true", help="print JSON")
-    add_connection(own)
-    own.set_defaults(run=list_)
-    own = below.add_parser("remove", help="forget a project; no file is touched")
+    own = _verb(below, "show", show, "one project, and what can be done in it")
     own.add_argument("id", help="the project, as list shows it")
+    own.add_argument("--json", action="store_true", help="print JSON")
+    own = _verb(below, "rename", rename, "give it another name; its folder keeps its own")
+    own.add_argument("id", help="the project, as list shows it")
+    own.add_argument("name", help="the name")
+    own = _verb(below, "trust", trust, "let git run the hooks and programs that it configures")
+    own.add_argument("id", help="the project, as list shows it")
+    own.add_argument("--no", action="store_true", help="no longer")
+    own = _verb(below, "remove", remove, "forget a project; no file is touched")
+    own.add_argument("id", help="the project, as list shows it")
+
+
+def _verb(below: Any, name: str, run: Any, help_: str) -> Any:
+    own = below.add_parser(name, help=help_)
     add_connection(own)
-    own.set_defaults(run=remove)
+    own.set_defaults(run=run)
+    return own
 
 
 async def add(args: argparse.Namespace) -> int:
@@ -48,8 +58,44 @@ async def list_(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(projects) + "\n")
         return 0
-    rows = [("ID", "NAME", "PATH"), *((p["id"], p["name"], p["path"]) for p in projects)]
+    rows = [("ID", "NAME", "TRUSTED", "PATH")]
+    rows += [(p["id"], p["name"], "yes" if p.get("trusted") else "-", p["path"]) for p in projects]
     sys.stdout.write(table(rows))
+    return 0
+
+
+async def show(args: argparse.Namespace) -> int:
+    """Tell about one project."""
+    async with client(args) as daemon:
+        project = (await daemon.call("project.get", {"projectId": args.id}))["project"]
+        able = await daemon.call("project.capabilities", {"projectId": args.id})
+    del able["projectId"]
+    if args.json:
+        sys.stdout.write(json.dumps({**project, **able}) + "\n")
+        return 0
+    rows = [
+        ("name", project["name"]),
+        ("path", project["path"]),
+        ("trusted", "yes" if project.get("trusted") else "no"),
+        ("git", "yes" if able["git"] else "no"),
+        ("workflows", ", ".join(able["workflows"]) or "none"),
+        ("agents", ", ".join(able["agents"])),
+    ]
+    sys.stdout.write(table(rows))
+    return 0
+
+
+async def rename(args: argparse.Namespace) -> int:
+    """Give a project another name."""
+    async with client(args) as daemon:
+        await daemon.call("project.rename", {"projectId": args.id, "name": args.name})
+    return 0
+
+
+async def trust(args: argparse.Namespace) -> int:
+    """Trust a project, or no longer."""
+    async with client(args) as daemon:
+        await daemon.call("project.trust", {"projectId": args.id, "trusted": not args.no})
     return 0
 
 

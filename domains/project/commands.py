@@ -52,7 +52,11 @@ class GetProject(Command):
 
 
 class Capabilities(Answer):
-    """What can be done in a project."""
+    """What can be done in a project.
+
+    `git`: it is a repository. `workflows` are the files below `.agent/workflows`, `agents` those
+    that this machine has.
+    """
 
     project_id: str
     git: bool
@@ -72,7 +76,7 @@ class GetCapabilities(Command):
 
 @command("project.rename", action="write", channel="project:{project_id}", answer=OneProject)
 class RenameProject(Command):
-    """Give a project another name; its folder keeps its own."""
+    """Give a project another `name`, of 1 to 200 characters; its folder keeps its own."""
 
     project_id: str
     name: str
@@ -80,7 +84,10 @@ class RenameProject(Command):
 
 @command("project.trust", action="write", channel="project:{project_id}", answer=OneProject)
 class TrustProject(Command):
-    """Let git run what the project's own files configure, its hooks too; or no longer."""
+    """Let git run what the project's own files configure, its hooks too.
+
+    `trusted` false takes that back.
+    """
 
     project_id: str
     trusted: bool = True

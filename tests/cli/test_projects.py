@@ -17,8 +17,18 @@ def test_projects_are_added_listed_and_removed(agentcmd, tmp_path, folder):
     assert paths[added] == ("here", str(tmp_path))
     assert paths[relative] == ("folder", str(folder))
     table = agentcmd("project", "list").stdout.decode().splitlines()
-    assert table[0].split() == ["ID", "NAME", "PATH"]
+    assert table[0].split() == ["ID", "NAME", "TRUSTED", "PATH"]
     assert len(table) == 4  # the scratch project is there too
+    agentcmd("project", "rename", added, "there")
+    agentcmd("project", "trust", added)
+    shown = json.loads(agentcmd("project", "show", added, "--json").stdout)
+    assert (shown["name"], shown["trusted"], shown["git"]) == ("there", True, False)
+    agentcmd("project", "trust", added, "--no")
+    shown = dict(
+        line.split(maxsplit=1)
+        for line in agentcmd("project", "show", added).stdout.decode().splitlines()
+    )
+    assert (shown["trusted"], shown["workflows"], shown["agents"]) == ("no", "none", "command")
     done = agentcmd("project", "remove", added)
     assert (done.returncode, done.stdout) == (0, b"")
     assert added not in agentcmd("project", "list").stdout.decode()

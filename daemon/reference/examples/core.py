@@ -233,6 +233,20 @@ COMMANDS: dict[str, Example] = {
     "project.add": Example({"path": "/home/ada/shop"}, ONE_PROJECT),
     "project.get": Example(OF_PROJECT, ONE_PROJECT),
     "project.list": Example({}, {"projects": [PROJECT]}),
+    "project.capabilities": Example(
+        OF_PROJECT,
+        {
+            **OF_PROJECT,
+            "git": True,
+            "workflows": ["review.yaml"],
+            "agents": ["claude", "command"],
+        },
+    ),
+    "project.rename": Example(
+        {**OF_PROJECT, "name": "our shop"},
+        {**OF_PROJECT, "project": {**PROJECT, "name": "our shop"}},
+    ),
+    "project.trust": Example(OF_PROJECT, {**OF_PROJECT, "project": {**PROJECT, "trusted": True}}),
     "project.remove": Example(OF_PROJECT, ONE_PROJECT),
     "session.create": Example(
         {"agent": "command", "argv": ["make", "test"], "projectId": PROJECT_ID}, ONE_SESSION
