@@ -54,6 +54,9 @@ LOOPBACK = ("127.", "::1", "localhost")
 SHUTDOWN_STEP = 5.0
 """Seconds for what should take none: the last answers over HTTP."""
 
+URL_BYTES = 256 << 10
+"""Longest first line of a request: what is asked by GET stands in it, as a search or many paths."""
+
 CLOSING = 30.0
 """Seconds, at most, from the end of the wait for tasks to the end: kill, commit, deliver, close."""
 
@@ -201,10 +204,12 @@ class Daemon:
             "journal": self._journal,
             "tasks": self._tasks,
             "supervisor": self._supervisor,
+            "connections": self._fanout,
             "state_dir": self.state_dir,
             "task_settings": self.settings.task,
             "session_settings": self.settings.session,
             "shell_settings": self.settings.shell,
+            "file_settings": self.settings.file,
             "agents": self.settings.agents,
             "guard": self._guard,
             "find_agents": self._find_agents,
@@ -245,6 +250,7 @@ class Daemon:
             handle_signals=False,
             access_log=None,
             shutdown_timeout=SHUTDOWN_STEP,
+            max_line_size=URL_BYTES,
         )
         await self._runner.setup()
         self._stack.push_async_callback(self._runner.cleanup)

@@ -105,6 +105,31 @@ class ShellSection(Section):
     recording_bytes: Annotated[int, described("Largest recording", ge=1024)] = 64 << 20
 
 
+class FileSection(Section):
+    """Files of projects: read, written, searched and watched."""
+
+    read_bytes: Annotated[
+        int, described("Most bytes of a file that one answer carries", ge=1024, le=16 << 20)
+    ] = 1 << 20
+    write_bytes: Annotated[
+        int, described("Largest file that is written; [web] has a limit for messages", ge=1024)
+    ] = 16 << 20
+    hash_bytes: Annotated[
+        Bytes, described("Largest file whose hash is told without being asked for")
+    ] = 16 << 20
+    trash_days: Annotated[
+        float, described("Days that what was deleted can be restored; 0: no limit", ge=0)
+    ] = 30.0
+    search_timeout: Annotated[Seconds, described("Seconds that a search may take")] = 20.0
+    watch_projects: Annotated[int, described("Projects that are watched at once", ge=1)] = 16
+    watch_entries: Annotated[
+        int, described("Files and folders of one that is watched, without what is ignored", ge=1)
+    ] = 500_000
+    watch_hold: Annotated[
+        Seconds, described("Seconds that a watch asked for over HTTP lasts without subscribers")
+    ] = 60.0
+
+
 class AgentSection(Section):
     """One agent: `[agents.NAME]`."""
 
@@ -128,6 +153,7 @@ class Settings(Section):
     guard: GuardSettings = GuardSettings()
     session: SessionSection = SessionSection()
     shell: ShellSection = ShellSection()
+    file: FileSection = FileSection()
     log: LogSection = LogSection()
     agents: dict[str, AgentSection] = msgspec.field(default_factory=dict)
 

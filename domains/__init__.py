@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domains import git, project, session, shell, system, task
+from domains import file, git, project, session, shell, system, task
 
-DOMAINS = (project, git, session, shell, task, system)
+DOMAINS = (project, git, file, session, shell, task, system)
 """In the order in which they open; a domain may need those before it."""

@@ -56,6 +56,7 @@ def test_only_the_supervisor_starts_tasks():
         "daemon/cli/channels.py",
         "daemon/cli/sessions.py",
         "daemon/cli/attached.py",
+        "daemon/cli/git.py",
     }
     for path in SOURCES:
         if str(path.relative_to(ROOT)) not in owners:
@@ -118,6 +119,8 @@ def test_every_event_and_command_has_its_published_sentence():
     for declared in (*registry.events.values(), *registry.commands.values()):
         assert first_line(declared).endswith((".", ":")), declared
     assert {name.split(".")[0] for name in registry.commands} == {
+        "file",
+        "git",
         "project",
         "session",
         "shell",

@@ -14,6 +14,7 @@ from daemon import __version__
 from daemon.cli import (
     channels,
     doctor,
+    git,
     logs,
     projects,
     run,
@@ -54,7 +55,20 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"agentcmd: {message}; see '{self.prog} --help'\n")
 
 
-GROUPS = (run, serve, shell, sessions, tokens, tasks, channels, logs, projects, service, doctor)
+GROUPS = (
+    run,
+    serve,
+    shell,
+    sessions,
+    git,
+    tokens,
+    tasks,
+    channels,
+    logs,
+    projects,
+    service,
+    doctor,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -54,14 +54,19 @@ class Errands:
         env: Mapping[str, str],
         stdin: bytes | None = None,
         limit: int = OUTPUT_BYTES,
+        cut: bool = False,
         heard: Callable[[str], None] = lambda _: None,
     ) -> Finished:
         """Run one program to its end, whatever its exit code; `heard` gets lines of stderr.
 
         TooLarge where it says more than `limit` bytes, Ended where it did not come to its own end.
+        With `cut` more is no error: the program is ended there, and has said what it said so far.
         """
         self._tasks.require_open()
-        collector = _Collector(stdin, limit, heard)
+        known = self._tasks.get(asked.id)
+        if known is not None and known.state != "exited" and known.kind != self._kind:
+            raise Conflict(f"{asked.id} is the id of a {known.kind}; choose another one")
+        collector = _Collector(stdin, limit, heard, cut=cut)
         task = Task(
             id_=asked.id,
             kind=self._kind,
@@ -71,6 +76,7 @@ class Errands:
             owner=collector,
             limits=self._limits,
             apart=True,  # somebody waits for it; it is no work of its own to queue
+            quiet=True,
         )
         collector.task = task
         self._tasks.start(task)
@@ -81,6 +87,12 @@ class Errands:
             await asyncio.wait([collector.over])
             raise
         return collector.finished(argv[0])
+
+    def stop(self, id_: str) -> None:
+        """Ask the errand of an id to end, where one runs."""
+        task = self._tasks.get(id_)
+        if task is not None and task.kind == self._kind:
+            task.stop()
 
 
 WHY = {
@@ -106,11 +118,14 @@ class Ended(Conflict):
 class _Collector:
     """The owner of one process's task."""
 
-    def __init__(self, stdin: bytes | None, limit: int, heard: Callable[[str], None]) -> None:
+    def __init__(
+        self, stdin: bytes | None, limit: int, heard: Callable[[str], None], *, cut: bool
+    ) -> None:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task: Task | None = None
         self._stdin = stdin
         self._limit = limit
+        self._cut = cut
         self._heard = heard
         self._out: list[bytes] = []
         self._size = 0
@@ -136,10 +151,11 @@ class _Collector:
             for line in lines:
                 self._heard(line.decode(errors="replace"))
             return
+        left = self._limit - self._size
         self._size += len(data)
-        if self._size <= self._limit:
-            self._out.append(data)
-        elif self.task is not None:
+        if left > 0:
+            self._out.append(data[:left])
+        if self._size > self._limit and self.task is not None:
             self.task.stop(hard=False)
 
     def ended(self, task: Task) -> None:
@@ -154,6 +170,8 @@ class _Collector:
         if task is None or task.reason is None:
             raise Unavailable(f"{name} did not run; try again")
         if self._size > self._limit:
+            if self._cut:
+                return Finished(0, b"".join(self._out), self._errors.decode(errors="replace"))
             raise TooLarge(f"{name} says more than {self._limit} bytes to that; ask for less")
         if task.failure is not None:
             raise task.failure

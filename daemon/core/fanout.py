@@ -13,6 +13,7 @@ import asyncio
 import secrets
 import sqlite3
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import structlog
 
@@ -29,6 +30,9 @@ FLUSH_EVENTS = 1000
 
 PAGE_BYTES = 256 << 10
 """What a subscriber that is behind is given at a time."""
+
+ENDED = 4096
+"""Connections that are remembered once they have ended; a loop turn sees fewer of them end."""
 
 
 class Subscriber(ABC):
@@ -92,6 +96,8 @@ class Fanout:
         self._unfinished: dict[ChannelLog, None] = {}
         self._scheduled = False
         self._subscribed: dict[ChannelLog, set[Subscriber]] = {}
+        self._gone_listeners: list[Callable[[str], None]] = []
+        self._ended: dict[str, None] = {}
         journal.on_visible(self.flush, self._forget)
 
     # Subscriptions
@@ -156,6 +162,32 @@ class Fanout:
         if who in self._wild:
             self._wild.discard(who)
             self._matching.clear()
+        self._ended[who.id] = None
+        if len(self._ended) > ENDED:
+            del self._ended[next(iter(self._ended))]
+        for listener in self._gone_listeners:
+            try:
+                listener(who.id)
+            except Exception:  # the end of a connection is the same for all others
+                log.exception("fanout.listener_failed", connection=who.id)
+
+    def on_gone(self, listener: Callable[[str], None]) -> None:
+        """Tell a listener the id of each subscriber whose connection has ended."""
+        self._gone_listeners.append(listener)
+
+    def ended(self, connection: str) -> bool:
+        """Tell whether a connection has ended of late: what it has just asked for comes too late.
+
+        A command that is a coroutine begins a loop turn after its message was taken.
+        """
+        return connection in self._ended
+
+    def followed(self, channel: str) -> bool:
+        """Tell whether anybody follows a channel, by its name or by a pattern."""
+        where = self._journal.get(channel)
+        return where is not None and (
+            where in self._subscribed or any(who.wants(where) for who in self._wild)
+        )
 
     def _leave(self, who: Subscriber, where: ChannelLog) -> None:
         where.followers.discard(who)

@@ -126,10 +126,12 @@ class Task:
         stop_signal: int = signal.SIGTERM,
         lane: Slots | None = None,
         apart: bool = False,
+        quiet: bool = False,
     ) -> None:
         """Describe a task that has not begun; `lane` limits its kind, besides the limit of all.
 
-        One that is `apart` takes no slot: somebody sits there and waits for it.
+        One that is `apart` takes no slot: somebody sits there and waits for it. A `quiet` one is in
+        the log only when debugging: what it is a part of is there.
         """
         self.id = id_
         self.kind = kind
@@ -152,6 +154,7 @@ class Task:
         self._stop_signal = stop_signal
         self._lane = lane
         self._apart = apart
+        self._log = log.debug if quiet else log.info
         self._started = 0.0
         self._heard = 0.0
         self._stop: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -211,7 +214,7 @@ class Task:
     def _end(self) -> None:
         self.state = "exited"
         self._owner.ended(self)
-        log.info("task.ended", kind=self.kind, reason=self.reason, exit=self.exit)
+        self._log("task.ended", kind=self.kind, reason=self.reason, exit=self.exit)
 
     async def _admitted(self, slots: Slots, held: contextlib.ExitStack) -> bool:
         """Get a slot of its lane and one of all; False when the task is to end instead."""
@@ -249,7 +252,7 @@ class Task:
         self.started_at = time.time()
         self._started = self._heard = time.monotonic()
         self._owner.started(self)
-        log.info("task.started", kind=self.kind, pid=self.process.pid)
+        self._log("task.started", kind=self.kind, pid=self.process.pid)
         if self._hard:
             self.process.kill()
         self.reason = await self._wait(self.process, gate)

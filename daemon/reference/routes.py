@@ -22,7 +22,7 @@ OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 ID: Schema = {"type": "string", "pattern": r"^[A-Za-z0-9_.\-]{1,128}$"}
 CHANNEL: Schema = {"type": "string", "pattern": r"^[a-z*][A-Za-z0-9_.:*\-]*$"}
 
-READING = (400, 401, 403, 404, 500, 503)
+READING = (400, 401, 403, 404, 409, 413, 500, 503)
 WRITING = (400, 401, 403, 404, 409, 413, 429, 500, 503)
 """What any command may be refused with; a POST has a body, which may be too large."""
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller
 from daemon.core.errand import OUTPUT_BYTES, Asked, Ended, Errands, Finished
-from daemon.core.errors import AgentcmdError, Conflict
+from daemon.core.errors import AgentcmdError, Conflict, NotFound
 from daemon.core.events import Command
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
@@ -25,21 +25,19 @@ from domains.git.events import (
     OperationFailed,
     OperationProgress,
     OperationStarted,
+    Progress,
 )
 from domains.git.failures import explained
 from domains.git.locks import leave_no_locks
 from domains.git.programs import OPTIONS, environment
-from domains.git.progress import parse_progress
-from domains.git.repository import Repository, look_up
+from domains.git.progress import Stage, parse_progress
+from domains.git.repository import Repository, begun, look_up
+from domains.git.turns import Turns
 
 log = structlog.get_logger(__name__)
 
 TOLD_EVERY = 0.1
 """Seconds between two words on the progress of one stage."""
-
-QUEUED = 100
-"""Operations that wait for one repository; more are refused."""
-
 
 OperationId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,128}$")]
 """What may be the id of an operation: what may be that of a channel or a task."""
@@ -79,6 +77,7 @@ class Work:
         user: str,
         trusted: bool,
         reads: bool,
+        told: bool = True,
     ) -> None:
         """Begin nothing yet; `repository` is set once it is known."""
         self.id = id_
@@ -88,7 +87,9 @@ class Work:
         self.user = user
         self.trusted = trusted
         self._desk = desk
-        self._reads = reads
+        self.reads = reads
+        self._tells = told and not reads
+        self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._repository: Repository | None = None
         self._stage = ""
         self._told = 0.0
@@ -109,6 +110,12 @@ class Work:
     def repository(self, found: Repository) -> None:
         self._repository = found
 
+    def call_off(self) -> None:
+        """Have it end: what runs of it is stopped, and nothing more of it begins."""
+        if not self.called_off.done():
+            self.called_off.set_result(None)
+            self._desk.errands.stop(self.id)
+
     async def run(
         self,
         *args: str,
@@ -116,15 +123,18 @@ class Work:
         stdin: bytes | None = None,
         env: Mapping[str, str] | None = None,
         limit: int = OUTPUT_BYTES,
+        cut: bool = False,
     ) -> Finished:
         """Run `git ARGS` in the work tree; another exit code than those is an error explained.
 
         Nothing that a client has written may stand where git reads options: revisions go behind
         `--end-of-options`, paths behind `--` or into `--pathspec-from-file`.
         """
+        if self.called_off.done():
+            raise Ended("cancelled", "git")
         switched = () if self.trusted else SWITCHED_OFF
         own = {"GIT_CEILING_DIRECTORIES": self.root.rpartition("/")[0] or "/"}
-        if self._reads:
+        if self.reads:
             own["GIT_OPTIONAL_LOCKS"] = "0"
         finished = await self._desk.errands.run(
             ["git", *OPTIONS, *switched, *args],
@@ -133,6 +143,7 @@ class Work:
             env={**environment(os.environ), **own, **(env or {})},
             stdin=stdin,
             limit=limit,
+            cut=cut,
             heard=self._heard,
         )
         if finished.code not in ok:
@@ -144,9 +155,21 @@ class Work:
         finished = await self.run(*args, ok=ok)
         return finished.stdout.decode(errors="replace").removesuffix("\n")
 
+    def tell(self, stage: str) -> None:
+        """Tell a stage of which nobody knows how far it is."""
+        self._tell(Stage(stage, Progress(current=0, total=None, percentage=None)))
+
+    async def claims(self, target: str) -> None:
+        """Note, before anything is there, what is to be gone again should the daemon die here."""
+        await self._desk.claim(self.id, target)
+
     def _heard(self, line: str) -> None:
         found = parse_progress(line)
-        if found is None or self._reads:
+        if found is not None:
+            self._tell(found)
+
+    def _tell(self, found: Stage) -> None:
+        if not self._tells:
             return
         now = time.monotonic()
         complete = found.progress.current == found.progress.total
@@ -176,8 +199,8 @@ class Desk:
         self.projects = projects
         self.changed: Callable[[str], None] = lambda _: None
         self._journal = journal
-        self._configurations = Configurations(self._listed)
-        self._locks: dict[str, _Turn] = {}
+        self.configurations = Configurations(self._listed)
+        self._turns = Turns()
         self._at_work: dict[str, Work] = {}
 
     @asynccontextmanager
@@ -210,11 +233,11 @@ class Desk:
             async with AsyncExitStack() as stack:
                 if told:
                     await stack.enter_async_context(self._told(work))
-                if needs_repository:
+                if needs_repository or await begun(work.root):
                     await self.open(work)
                 if not reads:
                     turn = work.repository.common_dir if needs_repository else work.root
-                    await stack.enter_async_context(self._turn(turn))
+                    await stack.enter_async_context(self._turns.turn(turn, work.called_off))
                     stack.callback(self.changed, work.project_id)
                     if needs_repository:
                         await stack.enter_async_context(leave_no_locks(work.repository))
@@ -224,28 +247,67 @@ class Desk:
             if told:
                 await self._journal.flushed()
 
+    def cancel(self, project_id: str, operation_id: str) -> Work:
+        """End an operation, whether it waits, runs a process or is between two; else NotFound."""
+        work = self._at_work.get(operation_id)
+        if work is None or work.project_id != project_id:
+            raise NotFound(f"no operation {operation_id[:80]!r} is under way there; see git.list")
+        work.call_off()
+        return work
+
     def __iter__(self) -> Iterator[Work]:
         """Go over the operations under way."""
         return iter(list(self._at_work.values()))
 
-    def look(self, project_id: str) -> Work:
-        """Give a work that only looks, on our own behalf; nobody is told of it."""
+    def look(self, project_id: str, *, root: str | None = None) -> Work:
+        """Give a work that only looks, on our own behalf; nobody is told of it.
+
+        `root` is another work tree of the project's repository than its own.
+        """
+        return self._ours(project_id, root or self.projects.root(project_id), reads=True)
+
+    @asynccontextmanager
+    async def quietly(self, project_id: str, *, root: str | None = None) -> AsyncIterator[Work]:
+        """Open a work that changes something on our own behalf, in its turn; nobody is told of it.
+
+        Conflict where the project is no repository, or one that has git run something.
+        """
+        work = self._ours(project_id, root or self.projects.root(project_id), reads=False)
+        await self.open(work)
+        async with (
+            self._turns.turn(work.repository.common_dir, work.called_off),
+            leave_no_locks(work.repository),
+        ):
+            try:
+                yield work
+            finally:
+                self.changed(project_id)
+
+    def _ours(self, project_id: str, root: str, *, reads: bool) -> Work:
         return Work(
             self,
             id_=new_id(),
-            name="look",
+            name="look" if reads else "quiet",
             project_id=project_id,
-            root=self.projects.root(project_id),
+            root=root,
             user="daemon",
             trusted=self.projects.trusts(project_id),
-            reads=True,
+            reads=reads,
+            told=False,
         )
 
     async def open(self, work: Work) -> None:
         """Find the repository of a work, and see that it runs nothing of its own."""
         work.repository = await look_up(work.root)
         if not work.trusted:
-            await self._configurations.require_harmless(work.repository)
+            await self.configurations.require_harmless(work.repository, changes=not work.reads)
+
+    async def claim(self, id_: str, target: str) -> None:
+        """Write down what an operation makes, for the daemon that would have to clean up."""
+        self._journal.execute(
+            "UPDATE git_operation SET target = :target WHERE id = :id", id=id_, target=target
+        )
+        await self._journal.flushed()
 
     @asynccontextmanager
     async def _told(self, work: Work) -> AsyncIterator[None]:
@@ -256,7 +318,7 @@ class Desk:
         }
         began = time.monotonic()
         self._journal.execute(
-            "INSERT INTO git_operation VALUES (:id, :project, :operation, :root, :started)",
+            "INSERT INTO git_operation VALUES (:id, :project, :operation, :root, '', :started)",
             id=work.id,
             project=work.project_id,
             operation=work.name,
@@ -288,21 +350,6 @@ class Desk:
                 self.bus.emit(OperationCompleted(**about, duration_ms=taken))
             log.info("git.operation", operation=work.name, id=work.id, code=code or "ok", ms=taken)
 
-    @asynccontextmanager
-    async def _turn(self, key: str) -> AsyncIterator[None]:
-        """Wait for one's turn: operations that change one repository come one after the other."""
-        turn = self._locks.setdefault(key, _Turn())
-        if turn.waiting >= QUEUED:
-            raise Conflict(f"{turn.waiting} operations wait for this repository; try again later")
-        turn.waiting += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                del self._locks[key]
-
     async def _listed(self, path: str) -> bytes:
         """List one file of configuration, as git reads it."""
         finished = await self.errands.run(
@@ -314,11 +361,3 @@ class Desk:
         if finished.code:
             raise Conflict(f"git cannot read the configuration {path}: {finished.stderr[:300]}")
         return finished.stdout
-
-
-class _Turn:
-    """The queue of one repository."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.waiting = 0

@@ -47,7 +47,7 @@ class OperationCompleted(Event):
 
 @event("git.operation.failed", "git:project:{project_id}", "project:{project_id}")
 class OperationFailed(Event):
-    """An operation did not, and left nothing half done.
+    """An operation did not do what it was asked for, or not all of it: `message` says what is next.
 
     `code` is that of the error, or one of cancelled, timeout, daemon_stopped, and lost where the
     daemon died.

@@ -13,7 +13,7 @@ from domains.git.repository import Repository
 SHOWN = 2000
 """Characters of git's own words that are passed on."""
 
-_SECRET = re.compile(r"(\w+://)[^/@\s]+@")
+_SECRET = re.compile(r"(\w+://)[^/\s'\"]*@")
 
 KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
     (
@@ -24,6 +24,7 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
             r"could not read (Username|Password)",
             "terminal prompts disabled",
             r"Permission denied \(",
+            "returned error: 40[13]",
             "Host key verification failed",
         ),
     ),
@@ -36,6 +37,9 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
             "(Could not|unable to) connect",
             "early EOF",
             "the remote end hung up",
+            "unexpected disconnect",
+            "returned error: [45]",
+            "RPC failed",
         ),
     ),
     (BadRequest, "that transport is not allowed", ("transport '[^']*' not allowed",)),
@@ -45,6 +49,8 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
         (
             "repository '[^']*' (not found|does not exist)",
             "does not appear to be a git repository",
+            "access denied or repository not exported",
+            "No such remote",
         ),
     ),
     (
@@ -57,6 +63,9 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
             "[Nn]ot a valid object name",
             "bad object",
             "not a tree object",
+            "src refspec .* does not match",
+            "couldn't find remote ref",
+            "Remote branch .* not found",
             "ambiguous argument",
         ),
     ),
@@ -92,7 +101,15 @@ async def explained(
     for kind, sentence, patterns in KNOWN:
         if re.search("|".join(patterns), said):
             return kind(f"{sentence}: {_gist(said)}", git=said)
-    return Conflict(f"git {args[0] if args else ''} refused: {_gist(said)}", git=said)
+    return Conflict(f"git {_command(args)} refused: {_gist(said)}", git=said)
+
+
+def _command(args: Sequence[str]) -> str:
+    """Give the name of the command, behind options of git itself."""
+    at = 0
+    while args[at : at + 1] == ("-c",):
+        at += 2
+    return "".join(args[at : at + 1])
 
 
 def redacted(text: str) -> str:

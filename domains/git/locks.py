@@ -41,7 +41,10 @@ def _explain(lock: Path, repository: Repository | None) -> str:
 
 
 def holders(repository: Repository) -> list[tuple[int, str]]:
-    """Find git processes that work in a repository: `(pid, command line)`, from proc(5)."""
+    """Find git processes that may hold a lock of a repository: `(pid, command)`, from proc(5).
+
+    One that only looks on our behalf holds none: it runs with GIT_OPTIONAL_LOCKS=0.
+    """
     places = (repository.root, repository.git_dir, repository.common_dir)
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc/self").exists() else ():
@@ -52,10 +55,19 @@ def holders(repository: Repository) -> list[tuple[int, str]]:
             if not Path(os.fsdecode(argv[0])).name.startswith("git"):
                 continue
             cwd = (entry / "cwd").readlink()
-            if any(cwd.is_relative_to(place) for place in places):
-                said = b" ".join(argv[:3]).decode(errors="replace")
-                found.append((int(entry.name), said[:100]))
+            if not any(cwd.is_relative_to(place) for place in places):
+                continue
+            if b"GIT_OPTIONAL_LOCKS=0" not in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((int(entry.name), _said(argv)))
     return found
+
+
+def _said(argv: list[bytes]) -> str:
+    """Name a git and its command: options may be many, and an argument may hold a password."""
+    at = 1
+    while argv[at : at + 1] in ([b"-c"], [b"-C"]):
+        at += 2
+    return b" ".join((b"git", *argv[at : at + 1])).decode(errors="replace")[:100]
 
 
 def lock_files(repository: Repository) -> Iterator[Path]:
@@ -63,6 +75,16 @@ def lock_files(repository: Repository) -> Iterator[Path]:
     for place in {repository.git_dir, repository.common_dir}:
         yield from Path(place).glob("*.lock")
         yield from Path(place, "refs").rglob("*.lock")
+    objects = Path(repository.common_dir, "objects")
+    yield from (objects / "info").rglob("*.lock")
+    yield from (objects / "pack").glob("*.lock")
+
+
+def _half_written(repository: Repository) -> Iterator[Path]:
+    """Yield packs that were being received or written."""
+    packs = Path(repository.common_dir, "objects", "pack")
+    yield from packs.glob("tmp_*")
+    yield from packs.glob(".tmp-*")
 
 
 @asynccontextmanager
@@ -80,13 +102,25 @@ async def leave_no_locks(repository: Repository) -> AsyncIterator[None]:
 
 
 def remove_left(repository: Repository, since: float = 0.0) -> list[str]:
-    """Remove lock files from a moment on that no process has left; gives their names."""
-    removed: list[str] = []
+    """Remove lock files from a moment on that no process has left; gives their names.
+
+    With them go packs that nobody will write to the end.
+    """
     if holders(repository):
-        return removed
-    for path in lock_files(repository):
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime >= since - 1:
-                path.unlink()
-                removed.append(str(path.relative_to(repository.common_dir)))
+        return []
+    removed = [
+        str(path.relative_to(repository.common_dir))
+        for path in lock_files(repository)
+        if _removed(path, since)
+    ]
+    for path in _half_written(repository):
+        _removed(path, since)
     return removed
+
+
+def _removed(path: Path, since: float) -> bool:
+    with contextlib.suppress(OSError):
+        if path.stat().st_mtime >= since - 1:
+            path.unlink()
+            return True
+    return False

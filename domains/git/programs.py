@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "GIT_LITERAL_PATHSPECS": "1",
     "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
     "GIT_PROXY_COMMAND": "",
+    "GIT_NO_LAZY_FETCH": "1",
     "LC_ALL": "C.UTF-8",
 }
 """Nobody sits there to be asked, no transport runs a program of its own, and words are English."""
@@ -25,7 +26,12 @@ ENVIRONMENT = {
 SSH = "ssh -o BatchMode=yes"
 """How ssh is called unless the daemon's environment says otherwise: it asks nobody either."""
 
-_FAULT = ("GIT_CONFIG", "GIT_TRACE", "GIT_EXTERNAL_DIFF", "GIT_NAMESPACE", "GIT_INDEX")
+_FAULT = (
+    *("GIT_CONFIG", "GIT_TRACE", "GIT_CURL_VERBOSE", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS"),
+    *("GIT_NAMESPACE", "GIT_INDEX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE"),
+    *("GIT_PREFIX", "GIT_QUARANTINE", "GIT_GRAFT_FILE", "GIT_SHALLOW_FILE", "GIT_ATTR_SOURCE"),
+    *("GIT_GLOB", "GIT_NOGLOB", "GIT_ICASE", "GIT_REDIRECT", "GIT_TEMPLATE_DIR", "GIT_TEST_"),
+)
 """What of the daemon's environment would change what git does or says."""
 
 OPTIONS = (
@@ -36,6 +42,10 @@ OPTIONS = (
     *("-c", "maintenance.autoDetach=false"),
     *("-c", "protocol.ext.allow=never"),
     *("-c", "advice.detachedHead=false"),
+    *("-c", "diff.submodule=short"),  # another one runs git inside of submodules
+    *("-c", "diff.noprefix=false"),
+    *("-c", "diff.mnemonicPrefix=false"),
+    *("-c", "submodule.recurse=false"),
 )
 """Before every command: the same words and the same behaviour whatever a user has configured."""
 

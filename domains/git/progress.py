@@ -8,6 +8,7 @@ from typing import NamedTuple
 from domains.git.events import Progress
 
 _COUNTED = re.compile(r"(?:remote: )?([A-Z][\w ]*):\s+(\d+)% \((\d+)/(\d+)\)")
+_STEP = re.compile(r"(Rebasing) \((\d+)/(\d+)\)")
 _COUNTING = re.compile(r"(?:remote: )?([A-Z][\w ]*):\s+(\d+)\b(?!%)")
 
 
@@ -31,6 +32,11 @@ def parse_progress(line: str) -> Stage | None:
             stage,
             Progress(current=int(current), total=int(total), percentage=float(percentage)),
         )
+    found = _STEP.match(line)
+    if found:
+        stage, current, total = found[1], int(found[2]), int(found[3])
+        share = round(100 * current / total, 1) if total else None
+        return Stage(stage, Progress(current=current, total=total, percentage=share))
     found = _COUNTING.match(line)
     if found:
         stage, current = found.groups()

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 from daemon.core.errors import Conflict
+
+POINTER_BYTES = 8192
+"""Longest file that names a folder, as `.git` of a linked worktree does."""
+
+CONFIG_BYTES = 1 << 20
+"""Longest configuration that is read."""
 
 
 class Repository(NamedTuple):
@@ -30,30 +37,74 @@ class Stamp(NamedTuple):
 
 
 async def look_up(root: str) -> Repository:
-    """Find the repository whose work tree a folder is; Conflict says why it is none."""
+    """Find the repository whose work tree a folder is; Conflict says why it is none.
+
+    It is looked for before anybody knows whether it is to be trusted. So only file names and the
+    files that name a folder are read here: no configuration (GitPython's `Repo` reads it, and what
+    it includes) and nothing that may block.
+    """
     return await asyncio.to_thread(_look_up, root)
 
 
 def _look_up(root: str) -> Repository:
-    from git import InvalidGitRepositoryError, NoSuchPathError, Repo  # noqa: PLC0415  # 20 MB
-
-    try:
-        with Repo(root, expand_vars=False) as repo:
-            git_dir, common_dir = os.fspath(repo.git_dir), os.fspath(repo.common_dir)
-            bare = repo.bare
-    except NoSuchPathError:
-        raise Conflict(f"the folder {root} is gone") from None
-    except (InvalidGitRepositoryError, OSError, ValueError):
-        raise _none(root) from None
-    if bare:
-        raise Conflict(f"{root} is a bare repository: there is no work tree to work in")
-    found = Repository(root, os.path.realpath(git_dir), os.path.realpath(common_dir))
+    if not Path(root).is_dir():
+        raise Conflict(f"the folder {root} is gone")
+    git_dir = git_dir_of(root)
+    if git_dir is None:
+        if common_dir_of(root) is not None:
+            raise Conflict(f"{root} is a bare repository: there is no work tree to work in")
+        raise _none(root)
+    common_dir = common_dir_of(git_dir)
+    if common_dir is None:
+        raise _none(root)
+    found = Repository(root, git_dir, common_dir)
     if not _belongs(found):
         raise Conflict(
             f"the repository of {root} is {found.git_dir}, which does not name it as its work "
             "tree; 'git worktree repair' mends that where it is meant"
         )
     return found
+
+
+async def begun(root: str) -> bool:
+    """Tell whether git would find anything of a repository in a folder, a sound one or not."""
+    return await asyncio.to_thread(_begun, root)
+
+
+def _begun(root: str) -> bool:
+    path = Path(root, ".git")
+    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+        return False
+    return os.path.lexists(path) or common_dir_of(root) is not None
+
+
+def git_dir_of(tree: str) -> str | None:
+    """Give the git dir that a folder's `.git` is, or names; None where it has none."""
+    path = os.path.join(tree, ".git")  # noqa: PTH118  # of thousands of folders
+    if os.path.isdir(path):  # noqa: PTH112
+        return os.path.realpath(path)
+    said = _named_in(path)
+    if said is None or not said.startswith("gitdir: "):
+        return None
+    return os.path.realpath(Path(tree) / said.removeprefix("gitdir: "))
+
+
+def common_dir_of(git_dir: str) -> str | None:
+    """Give the repository itself that a git dir is of; None for what is no git dir."""
+    place = Path(git_dir)
+    named = _named_in(place / "commondir")
+    common = Path(os.path.realpath(place / named)) if named else place
+    whole = os.path.lexists(place / "HEAD") and (common / "objects").is_dir()
+    return str(common) if whole and (common / "refs").is_dir() else None
+
+
+def _named_in(path: str | Path) -> str | None:
+    """Read a small file that names a folder; None where there is none, or something else."""
+    with contextlib.suppress(OSError, ValueError):
+        found = os.stat(path)  # noqa: PTH116
+        if os.path.isfile(path) and found.st_size <= POINTER_BYTES:  # noqa: PTH113  # no FIFO
+            return os.fsdecode(Path(path).read_bytes()).rstrip("\r\n")
+    return None
 
 
 def _none(root: str) -> Conflict:
@@ -68,21 +119,33 @@ def _none(root: str) -> Conflict:
 def _belongs(found: Repository) -> bool:
     """Tell whether a git dir elsewhere says that this is its work tree, as this one says of it.
 
-    Without that a file `.git` in a folder from somewhere would open any repository of ours.
+    Without that a file `.git` or `commondir` in a folder from somewhere would open any repository
+    of ours.
     """
-    if Path(found.git_dir).parent == Path(found.root):
+    git_dir, root = Path(found.git_dir), os.path.realpath(found.root)
+    if found.git_dir != found.common_dir:  # a linked worktree
+        pointer = _named_in(git_dir / "gitdir")
+        registered = git_dir.parent == Path(found.common_dir) / "worktrees"
+        if pointer is None or not registered:
+            return False
+        return os.path.realpath((git_dir / pointer).parent) == root
+    if str(git_dir.parent) == root and git_dir.name == ".git":
         return True
-    pointer = Path(found.git_dir) / "gitdir"
-    if pointer.is_file():  # a linked worktree
-        named = Path(found.git_dir) / pointer.read_text().strip()
-        return os.path.realpath(named.parent) == found.root
-    from git import GitConfigParser  # noqa: PLC0415
+    tree = _work_tree(git_dir / "config")  # a submodule, or --separate-git-dir
+    return bool(tree) and os.path.realpath(git_dir / tree) == root
 
-    with GitConfigParser(
-        str(Path(found.git_dir) / "config"), read_only=True, merge_includes=False
-    ) as config:  # a submodule, or --separate-git-dir
-        tree = str(config.get_value("core", "worktree", default=""))
-    return bool(tree) and os.path.realpath(Path(found.git_dir) / tree) == found.root
+
+def _work_tree(config: Path) -> str:
+    """Read `core.worktree`, without what the configuration includes."""
+    from git import GitConfigParser  # noqa: PLC0415  # 20 MB
+
+    try:
+        if not config.is_file() or config.stat().st_size > CONFIG_BYTES:
+            return ""
+        with GitConfigParser(str(config), read_only=True, merge_includes=False) as parser:
+            return str(parser.get_value("core", "worktree", default=""))
+    except Exception:  # noqa: BLE001  # what its parser makes of any bytes is not said anywhere
+        return ""
 
 
 def stamp(path: str) -> Stamp | None:

@@ -18,20 +18,34 @@ from daemon.core.ids import new_id
 from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
+from domains.git.arrival import recover_clone
+from domains.git.branching import Branching
 from domains.git.changes import Changes
+from domains.git.checkpoints import Checkpoints
+from domains.git.combining import Combining
 from domains.git.commands.running import (
+    CancelOperation,
     ListOperations,
     OperationResult,
     RunningOperation,
     RunningOperations,
     RunOperation,
 )
-from domains.git.desk import Desk, GitCommand, Projects
+from domains.git.desk import Desk, GitCommand, Projects, Work
+from domains.git.discarding import Discarding
 from domains.git.events import OperationFailed
+from domains.git.history import History
+from domains.git.listing import Listing
 from domains.git.locks import remove_left
+from domains.git.looking import Looking
 from domains.git.making import Making
 from domains.git.programs import KIND
+from domains.git.pull_requests import PullRequests
+from domains.git.remotes import Remotes
 from domains.git.repository import look_up
+from domains.git.staging import Staging
+from domains.git.stashing import Stashing
+from domains.git.worktrees import Worktrees
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +53,7 @@ SCHEMA = (
     """
     CREATE TABLE git_operation (
         id TEXT PRIMARY KEY, project TEXT NOT NULL, operation TEXT NOT NULL, root TEXT NOT NULL,
-        started REAL NOT NULL
+        target TEXT NOT NULL, started REAL NOT NULL
     )
     """,
 )
@@ -48,11 +62,26 @@ SCHEMA = (
 class GitService:
     """Each part handles operations that belong together; all of them work at one desk."""
 
-    def __init__(self, desk: Desk, journal: Journal) -> None:
+    def __init__(self, desk: Desk, journal: Journal, state_dir: Path) -> None:
         """Carry operations out at this desk."""
         self._desk = desk
         self._journal = journal
-        self.parts: tuple[object, ...] = (Making(desk),)
+        self.checkpoints = Checkpoints(desk)
+        self.worktrees = Worktrees(desk, state_dir)
+        self.parts: tuple[object, ...] = (
+            Making(desk),
+            Staging(desk),
+            Discarding(desk),
+            Branching(desk),
+            Stashing(desk),
+            Looking(desk),
+            History(desk),
+            Listing(desk),
+            Combining(desk),
+            self.worktrees,
+            PullRequests(desk),
+            Remotes(desk),
+        )
         self._operations = {
             declared.__command__.name.partition(".")[2]: (declared, method)
             for declared, method in handlers_of(self)
@@ -80,17 +109,17 @@ class GitService:
         result = answered if isinstance(answered, msgspec.Struct) else await answered
         return OperationResult(operation_id=id_, result=result)
 
+    @handles(CancelOperation)
+    def cancel(self, command: CancelOperation, _: Caller) -> RunningOperation:
+        """End an operation."""
+        return _told(self._desk.cancel(command.project_id, command.operation_id))
+
     @handles(ListOperations)
     def list(self, command: ListOperations, caller: Caller) -> RunningOperations:
         """List what is under way."""
         return RunningOperations(
             operations=[
-                RunningOperation(
-                    operation_id=work.id,
-                    operation=work.name,
-                    project_id=work.project_id,
-                    user=work.user,
-                )
+                _told(work)
                 for work in self._desk
                 if command.project_id in (None, work.project_id)
                 and caller.may("read", work.channel)
@@ -104,6 +133,7 @@ class GitService:
         stdin: bytes | None = None,
         ok: tuple[int, ...] = (0, 1),
         limit: int = OUTPUT_BYTES,
+        cut: bool = False,
     ) -> bytes | None:
         """Run a git that only looks, for another domain; None where git is not to be used here.
 
@@ -114,7 +144,7 @@ class GitService:
             await self._desk.open(work)
         except (Conflict, NotFound):
             return None
-        return (await work.run(*args, stdin=stdin, ok=ok, limit=limit)).stdout
+        return (await work.run(*args, stdin=stdin, ok=ok, limit=limit, cut=cut)).stdout
 
     def touched(self, project_id: str) -> None:
         """Learn that something in a project has changed."""
@@ -124,10 +154,11 @@ class GitService:
         """Tell the end of what a daemon that died had under way, and take away what it left."""
         rows = await self._journal.store.read(
             lambda db: db.execute(
-                "SELECT id, project, operation, root, started FROM git_operation"
+                "SELECT id, project, operation, root, target, started FROM git_operation"
             ).fetchall()
         )
-        for id_, project_id, operation, root, started in rows:
+        for id_, project_id, operation, root, target, started in rows:
+            await asyncio.to_thread(recover_clone, target)
             self._journal.execute("DELETE FROM git_operation WHERE id = :id", id=id_)
             self._desk.bus.emit(
                 OperationFailed(
@@ -158,6 +189,7 @@ async def open_service(
     supervisor: Supervisor,
     project: Projects,
     task_settings: TaskSettings,
+    state_dir: Path,
 ) -> AsyncIterator[GitService]:
     """Open the git service."""
     errands = Errands(tasks, task_settings, KIND)
@@ -166,6 +198,12 @@ async def open_service(
     desk.changed = changes.sign
     bus.on("project.removed", lambda event: changes.forget(event.project_id))
     journal.vouch("git:project", project.knows)
-    service = GitService(desk, journal)
+    service = GitService(desk, journal, state_dir)
     await service.recover()
     yield service
+
+
+def _told(work: Work) -> RunningOperation:
+    return RunningOperation(
+        operation_id=work.id, operation=work.name, project_id=work.project_id, user=work.user
+    )

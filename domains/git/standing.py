@@ -1,12 +1,14 @@
-"""Where a repository stands, in a few words: read from one `git status`."""
+"""Where a repository stands, in a few words or file by file: read from one `git status`."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from domains.git.answers import Counts, Summary
+from domains.git.answers import Summary
+from domains.git.commands.looking import Standing
 from domains.git.desk import Work
+from domains.git.porcelain import Reading, read_status
 
 UNDER_WAY = (
     ("rebase-merge", "rebase"),
@@ -18,34 +20,36 @@ UNDER_WAY = (
 )
 """What stands in the git dir while something waits to be continued or aborted."""
 
-STATUS = ("status", "--porcelain=v2", "--branch", "--show-stash", "--untracked-files=all", "-z")
+STATUS = ("status", "--porcelain=v2", "--branch", "--show-stash", "--ahead-behind", "-z")
 
 
 async def summarise(git: Work) -> Summary:
     """Look where a repository stands."""
-    finished = await git.run(*STATUS)
-    return await asyncio.to_thread(summary_of, finished.stdout, git.repository.git_dir)
+    return (await look(git, untracked="all", limit=0)).summary
 
 
-def summary_of(output: bytes, git_dir: str) -> Summary:
-    """Read the summary out of a status, and out of the git dir what is under way."""
-    heads: dict[str, str] = {}
-    staged = unstaged = untracked = conflicted = 0
-    entries = iter(output.split(b"\0"))
-    for entry in entries:
-        kind = entry[:1]
-        if kind == b"#":
-            _, name, value = entry.decode(errors="replace").split(" ", 2)
-            heads[name] = value
-        elif kind in b"12" and kind:
-            staged += entry[2:3] != b"."
-            unstaged += entry[3:4] != b"."
-            if kind == b"2":
-                next(entries, b"")  # what it was called before
-        elif kind == b"u":
-            conflicted += 1
-        elif kind == b"?":
-            untracked += 1
+async def look(git: Work, *, untracked: str, limit: int) -> Standing:
+    """Look where a repository stands, and at so many files that are not as they were committed.
+
+    `untracked` is none, normal or all: what git-status(1) calls so, with `no` for none.
+    """
+    mode = "no" if untracked == "none" else untracked
+    finished = await git.run(*STATUS, "--find-renames", f"--untracked-files={mode}")
+    return await asyncio.to_thread(
+        standing_of, finished.stdout, git.repository.git_dir, limit=limit
+    )
+
+
+def standing_of(output: bytes, git_dir: str, *, limit: int) -> Standing:
+    """Read a status, and out of the git dir what is under way."""
+    reading = read_status(output, limit=limit)
+    return Standing(
+        summary=_summary(reading, git_dir), files=reading.files, truncated=reading.truncated
+    )
+
+
+def _summary(reading: Reading, git_dir: str) -> Summary:
+    heads = reading.heads
     head, branch = heads.get("branch.oid"), heads.get("branch.head")
     ahead, behind = None, None
     if "branch.ab" in heads:
@@ -58,11 +62,21 @@ def summary_of(output: bytes, git_dir: str) -> Summary:
         behind=behind,
         under_way=under_way(git_dir),
         stashes=int(heads.get("stash", "0")),
-        counts=Counts(staged=staged, unstaged=unstaged, untracked=untracked, conflicted=conflicted),
+        counts=reading.counts,
     )
 
 
 def under_way(git_dir: str) -> str | None:
     """Tell what waits to be continued or aborted."""
     place = Path(git_dir)
-    return next((what for name, what in UNDER_WAY if (place / name).exists()), None)
+    found = next((what for name, what in UNDER_WAY if (place / name).exists()), None)
+    return found or _rest(place)
+
+
+def _rest(place: Path) -> str | None:
+    """Tell what the rest of several commits is for, the one that it stopped at being committed."""
+    try:
+        todo = (place / "sequencer" / "todo").read_text(errors="replace")
+    except OSError:
+        return None
+    return "revert" if todo.startswith("revert") else "cherry-pick"

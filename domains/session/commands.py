@@ -51,6 +51,18 @@ class Restart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     within: Annotated[float, Meta(ge=0.1, le=86_400)] = 60.0
 
 
+class Workspace(Answer):
+    """Where a session works apart: on a branch, and with a `path` in a work tree of its own.
+
+    `removed`: the work tree is no more, since nothing in it would be lost.
+    """
+
+    kind: Literal["branch", "worktree"]
+    branch: str
+    path: str | None = None
+    removed: bool = False
+
+
 class Session(Answer):
     """One session. Times in Unix seconds; `user` is the `sub` of its creator.
 
@@ -82,6 +94,8 @@ class Session(Answer):
     usage: Usage | None = None
     cost_usd: float | None = None
     restarts: int = 0
+    turns: int = 0
+    workspace: Workspace | None = None
 
 
 class OneSession(Answer):
@@ -155,6 +169,10 @@ class CreateSession(Command):
     which `fork` leaves as it is. `mcp_config` is JSON, or the path of a file with it, which keeps
     it out of the process list. `restart` is for a command that is to run on; it holds while the
     daemon runs, and until somebody cancels.
+
+    `workspace` branch has it work on a branch `agentcmd/SESSION` that the project is switched to,
+    worktree in a git work tree of its own, which is removed when the session has ended and nothing
+    in it would be lost.
     """
 
     agent: str
@@ -176,6 +194,7 @@ class CreateSession(Command):
     resume: Annotated[str, Meta(max_length=200)] | None = None
     fork: bool = False
     restart: Restart | None = None
+    workspace: Literal["stay", "branch", "worktree"] = "stay"
 
 
 @command("session.import", action="write", answer=ImportedSessions)
@@ -310,3 +329,58 @@ class KillSession(Command):
     """Kill its whole tree at once."""
 
     session_id: str
+
+
+class TurnFile(Answer):
+    """A file that a turn has changed; the lines of a binary one are not counted."""
+
+    path: str
+    status: str
+    old_path: str | None = None
+    additions: int | None = None
+    deletions: int | None = None
+
+
+class TurnDiff(Answer):
+    """What has changed from before a `turn` to before the next, or to now.
+
+    `older` and `newer` are commits that stand on no branch. Without a `patch` it is too long.
+    """
+
+    session_id: str
+    turn: int
+    older: str
+    newer: str
+    files: list[TurnFile]
+    patch: str | None = None
+
+
+class RestoredTurn(Answer):
+    """How many files were `written` and `removed`."""
+
+    session_id: str
+    written: int
+    removed: int
+
+
+@command("session.diff", action="read", channel="session:{session_id}", answer=TurnDiff)
+class DiffTurn(Command):
+    """Tell what a turn has changed in the project's files; without `turn`, the last one.
+
+    It is compared what was before that turn with what was before the next.
+    """
+
+    session_id: str
+    turn: Annotated[int, Meta(ge=1)] | None = None
+
+
+@command("session.restore", action="write", channel="session:{session_id}", answer=RestoredTurn)
+class RestoreTurn(Command):
+    """Make the project's files what they were before a `turn`, the last one without it.
+
+    Neither branches nor what is staged are touched. `undo` takes the last restore back.
+    """
+
+    session_id: str
+    turn: Annotated[int, Meta(ge=1)] | None = None
+    undo: bool = False

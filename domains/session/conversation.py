@@ -85,8 +85,12 @@ class Conversation(LiveSession):
         bus: EventBus,
         save: Callable[[Session], None],
         gone: Callable[[Session, SessionEnd], None],
+        before_turn: Callable[[Session, int, Callable[[str], None]], None],
     ) -> None:
-        """Begin queued, with the messages that are known already."""
+        """Begin queued, with the messages that are known already.
+
+        `before_turn` does what is due before a turn, and then has it begin.
+        """
         super().__init__(session, bus=bus, save=save, gone=gone)
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dialogue = dialogue
@@ -97,6 +101,8 @@ class Conversation(LiveSession):
         self._lines = Lines(settings.line_bytes)
         self._queue = deque(first)
         self._answered: set[str] = set()
+        self._before_turn = before_turn
+        self._next: Words | None = None
         self._in_turn = False
         self._closing = False
         self._failure: TurnEnded | None = None
@@ -146,6 +152,8 @@ class Conversation(LiveSession):
         self._pieces.flush()
         self._stop_idling()
         self._closing = True
+        if self._next is not None:
+            self._queue.appendleft(self._next)
         if self._queue and self._task is not None:
             self._notice(f"messages that it did not come to: {len(self._queue)}; send them again")
         super().ended(task)
@@ -172,7 +180,7 @@ class Conversation(LiveSession):
             raise Unavailable(f"{len(self._queue)} messages wait already; try again later")
         words = Words(secrets.token_hex(6), content, images)
         self._queue.append(words)
-        if self._task is not None and not self._in_turn and not self._closing:
+        if self._task is not None and not (self._in_turn or self._next or self._closing):
             self._go_on()
             return MessageAccepted(session_id=self.session.id, message_id=words.id)
         self._tell_queue()
@@ -204,24 +212,37 @@ class Conversation(LiveSession):
     def _go_on(self) -> None:
         """Begin the next turn, wait for one, or let the process end."""
         if self._queue and self.feed is not None:
-            words = self._queue[0]
-            try:
-                self.feed.write(self._dialogue.message(words.content, words.images))
-            except Conflict:  # it has closed its input, so it is about to end
-                self._finish()
-                return
-            self._queue.popleft()
             self._stop_idling()
-            self._in_turn = True
-            self._failure, self._result = None, None
-            self._enter("working")
-            self._emit_message(_as_message(words))
+            self._next = self._queue.popleft()
+            self._before_turn(self.session, self.session.turns + 1, self._begin_turn)
         elif self.session.keep_alive or not self._has_had_a_turn:
             self._enter("idle")
             if self._settings.idle_timeout and self._idle_timer is None:
                 self._idle_timer = self._loop.call_later(self._settings.idle_timeout, self._finish)
         else:
             self._finish()
+
+    def _begin_turn(self, trouble: str) -> None:
+        """Hand over the message whose turn it is, unless the process has ended meanwhile."""
+        words = self._next
+        if words is None or self.feed is None or self.over.done():
+            return
+        if not self._in_turn and not self._closing:
+            try:
+                self.feed.write(self._dialogue.message(words.content, words.images))
+            except Conflict:  # it has closed its input, so it is about to end
+                self._finish()
+        self._next = None
+        if self._in_turn or self._closing:  # what it had left running woke the agent up, or it ends
+            self._queue.appendleft(words)
+            return
+        if trouble:
+            self._notice(f"this turn has no checkpoint: {trouble}")
+        self._in_turn = True
+        self._failure, self._result = None, None
+        self.change(turns=self.session.turns + 1)
+        self._enter("working")
+        self._emit_message(_as_message(words))
 
     @property
     def _has_had_a_turn(self) -> bool:
@@ -306,6 +327,7 @@ class Conversation(LiveSession):
                 duration_ms=turn.duration_ms,
                 code=turn.code,
                 message=turn.message,
+                turn=self.session.turns or None,
             )
         )
         self.bus.emit(SessionUsage(session_id=self.session.id, usage=usage, cost_usd=cost))

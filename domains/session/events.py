@@ -116,7 +116,10 @@ class SessionUsage(Event):
 
 @event("session.turn_completed", "session:{session_id}", "project:{project_id}")
 class TurnCompleted(Event):
-    """A turn is over, with what it alone has used; `code` and `message` where it failed."""
+    """A turn is over, with what it alone has used; `code` and `message` where it failed.
+
+    `turn` is its number in the session, for `session.diff` and `session.restore`.
+    """
 
     session_id: str
     project_id: str
@@ -126,6 +129,22 @@ class TurnCompleted(Event):
     duration_ms: int
     code: str | None = None
     message: str | None = None
+    turn: int | None = None
+
+
+@event("session.workspace_released", "session:{session_id}", "project:{project_id}")
+class WorkspaceReleased(Event):
+    """A session has ended that had a work tree of its own.
+
+    It was `removed`, with its branch; or it was left, for the `reason` that is told.
+    """
+
+    session_id: str
+    project_id: str
+    path: str
+    branch: str
+    removed: bool
+    reason: str | None = None
 
 
 @event("session.completed", "session:{session_id}", "project:{project_id}")

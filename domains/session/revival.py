@@ -18,6 +18,7 @@ from domains.session.events import SessionRestarting, SessionUpdated
 from domains.session.live import LiveSession
 from domains.session.records import SessionRecords
 from domains.session.starter import Starter
+from domains.session.workspaces import Workspaces
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ class Revivals:
         tasks: Tasks,
         supervisor: Supervisor,
         live: dict[str, LiveSession],
+        workspaces: Workspaces,
     ) -> None:
         """Begin them with these."""
         self._bus = bus
@@ -42,6 +44,7 @@ class Revivals:
         self._tasks = tasks
         self._supervisor = supervisor
         self._live = live
+        self._workspaces = workspaces
         self._policies: dict[str, tuple[Restart, Restarts]] = {}
         self._waiting: dict[str, asyncio.Task[None]] = {}
 
@@ -57,6 +60,7 @@ class Revivals:
                 "new one"
             )
         request = await self._request(session)
+        session = await self._workspaces.again(session)
         if session.id in self._live:  # somebody else was faster
             return self._live[session.id]
         request = msgspec.structs.replace(request, resume=session.agent_session_id, fork=False)
@@ -75,18 +79,19 @@ class Revivals:
             )
             self._policies[session_id] = (policy, restarts)
 
-    def ended(self, session: Session, end: SessionEnd) -> None:
-        """Start it again, or forget its policy where that does not ask for it."""
+    def ended(self, session: Session, end: SessionEnd) -> bool:
+        """Start it again, and say so; or forget its policy where that does not ask for it."""
         policy, restarts = self._policies.get(session.id, (None, None))
         if policy is None or restarts is None:
-            return
+            return False
         failed = end.type == "error" or bool(end.exit_code)
         stopped = end.type == "cancelled" or end.code == "daemon_stopped"
         if stopped or not (failed or policy.when == "always"):
             del self._policies[session.id]
-            return
+            return False
         work = self._again(session, restarts)
         self._waiting[session.id] = self._supervisor.start(work, name=f"restart:{session.id}")
+        return True
 
     def call_off(self, session_id: str) -> None:
         """Let a session that waits for its restart be ended."""

@@ -50,9 +50,12 @@ from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.events import SessionCreated
 from domains.session.imports import Importer, Place
 from domains.session.live import LiveSession, end_session
+from domains.session.ports import Git
 from domains.session.records import SessionRecords
 from domains.session.revival import Revivals
 from domains.session.starter import AgentSettings, Starter, check_images
+from domains.session.turns import Turns
+from domains.session.workspaces import Workspaces
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +74,9 @@ class Projects(Protocol):
     ) -> tuple[str, str]:
         """Find the project and the folder for something new that this caller may make there."""
 
+    def root(self, project_id: str) -> str:
+        """Give the folder of a project."""
+
 
 class SessionService:
     """Live sessions are in memory, ended ones on disk only."""
@@ -83,6 +89,7 @@ class SessionService:
         tasks: Tasks,
         supervisor: Supervisor,
         project: Projects,
+        git: Git,
         task_settings: TaskSettings,
         session_settings: SessionSettings,
         agents: Mapping[str, AgentSettings],
@@ -101,6 +108,11 @@ class SessionService:
             archive=self._archive,
             line_bytes=session_settings.line_bytes,
         )
+        turns = Turns(checkpoints=git.checkpoints, supervisor=supervisor, find=self._session)
+        self.parts = (turns,)
+        self._workspaces = Workspaces(
+            bus=bus, records=self._records, supervisor=supervisor, git=git
+        )
         self._starter = Starter(
             bus=bus,
             tasks=tasks,
@@ -110,6 +122,7 @@ class SessionService:
             archive=self._archive,
             save=self._records.save,
             gone=self._ended,
+            before_turn=turns.before,
         )
         self._live: dict[str, LiveSession] = {}
         self._revivals = Revivals(
@@ -119,6 +132,7 @@ class SessionService:
             tasks=tasks,
             supervisor=supervisor,
             live=self._live,
+            workspaces=self._workspaces,
         )
 
     async def recover(self) -> None:
@@ -133,6 +147,7 @@ class SessionService:
             )
             end_session(session, end, bus=self._bus, save=self._records.save)
             log.warning("session.lost", session=session.id)
+            self._workspaces.release(session)
         self._journal.on_forget(self._records.forget)
         self._journal.on_forget(self._archive.forget)
         await self._journal.flushed()
@@ -151,9 +166,21 @@ class SessionService:
         if command.restart is not None and adapter.abilities.conversation:
             raise BadRequest(f"agent {adapter.name} is resumed; restart is for agent command")
         project_id, cwd = await self._projects.place(command.project_id, command.cwd, caller)
-        self._tasks.require_open()  # the folder has taken its time
+        id_ = new_id()
+        cwd, workspace = await self._workspaces.make(
+            command.workspace,
+            project_id=project_id,
+            root=self._projects.root(project_id),
+            cwd=cwd,
+            session_id=id_,
+        )
+        try:
+            self._tasks.require_open()  # the folder has taken its time
+        except Unavailable:
+            await self._workspaces.abandon(project_id, workspace)
+            raise
         session = Session(
-            id=new_id(),
+            id=id_,
             project_id=project_id,
             agent=command.agent,
             state="queued",
@@ -166,6 +193,7 @@ class SessionService:
             abilities=adapter.abilities,
             model=command.model,
             permission_mode=command.permission_mode,
+            workspace=workspace,
         )
         prepared = self._starter.prepare(adapter, command, cwd)
         first = (
@@ -314,7 +342,8 @@ class SessionService:
 
     def _ended(self, session: Session, end: SessionEnd) -> None:
         self._live.pop(session.id, None)
-        self._revivals.ended(session, end)
+        if not self._revivals.ended(session, end):
+            self._workspaces.release(session)
 
     async def _session(self, session_id: str) -> Session:
         live = self._live.get(session_id)
@@ -339,6 +368,7 @@ async def open_service(
     tasks: Tasks,
     supervisor: Supervisor,
     project: Projects,
+    git: Git,
     task_settings: TaskSettings,
     session_settings: SessionSettings,
     agents: Mapping[str, AgentSettings],
@@ -350,6 +380,7 @@ async def open_service(
         tasks=tasks,
         supervisor=supervisor,
         project=project,
+        git=git,
         task_settings=task_settings,
         session_settings=session_settings,
         agents=agents,

@@ -57,8 +57,9 @@ class Starter:
         archive: Archive,
         save: Callable[[Session], None],
         gone: Callable[[Session, SessionEnd], None],
+        before_turn: Callable[[Session, int, Callable[[str], None]], None],
     ) -> None:
-        """Start them with these settings; each live session gets `save` and `gone`."""
+        """Start them with these settings; each live session gets the last three."""
         self._bus = bus
         self._tasks = tasks
         self._task_settings = task_settings
@@ -68,6 +69,7 @@ class Starter:
         self._lanes: dict[str, Slots] = {}
         self._save = save
         self._gone = gone
+        self._before_turn = before_turn
 
     def prepare(self, adapter: Adapter, request: CreateSession, cwd: str) -> Prepared:
         """Turn a request into a program; BadRequest while the client still listens."""
@@ -123,6 +125,7 @@ class Starter:
             bus=self._bus,
             save=self._save,
             gone=self._gone,
+            before_turn=self._before_turn,
         )
 
     def start(self, live: LiveSession, prepared: Prepared) -> None:

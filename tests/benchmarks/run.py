@@ -17,21 +17,25 @@ import sys
 import doors
 import fanout
 import flood
+import git_files
 import idle
 import journal
 import lag
 import spawns
 import terminals
+import watching
 
 BENCHMARKS = {
     "doors": doors.run,
     "fanout": fanout.run,
     "flood": flood.run,
+    "git": git_files.run,
     "idle": idle.run,
     "journal": journal.run,
     "lag": lag.run,
     "spawns": spawns.run,
     "terminals": terminals.run,
+    "watching": watching.run,
 }
 
 

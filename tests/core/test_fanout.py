@@ -608,3 +608,29 @@ async def test_a_replay_that_meets_a_flood_joins_it_without_a_seam(open_core):
     await caught_up(*viewers)
     for viewer in viewers:
         assert offsets(viewer) == list(range(1, 4_001))
+
+
+async def test_the_end_of_a_connection_is_told_once_to_all_who_ask(open_core):
+    core = await open_core()
+    told = []
+
+    def failing(_: str) -> None:
+        raise RuntimeError("a listener that fails keeps nobody from hearing")
+
+    core.fanout.on_gone(failing)
+    core.fanout.on_gone(told.append)
+    core.journal.append("shell:1", "shell.output", b"{}")
+    one, two = Viewer(), Viewer()
+    assert not core.fanout.followed("shell:1")
+    core.fanout.subscribe(one, core.journal.get("shell:1"))
+    core.fanout.follow_pattern(two, "shell:*")
+    core.fanout.unsubscribe(one, core.journal.get("shell:1"))
+    assert core.fanout.followed("shell:1")
+    assert not told
+    core.fanout.leave(two)
+    core.fanout.leave(one)
+    assert told == [two.id, one.id]
+    assert core.fanout.ended(one.id)
+    assert not core.fanout.ended(Viewer().id)
+    assert not core.fanout.followed("shell:1")
+    assert not core.fanout.followed("shell:none")

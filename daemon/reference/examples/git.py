@@ -42,6 +42,7 @@ COMMANDS: dict[str, Example] = {
             "result": {**OF_PROJECT, "summary": {"branch": "main", "counts": {}}},
         },
     ),
+    "git.cancel": Example({**OF_PROJECT, "operationId": OPERATION_ID}, {**FETCH, "user": "ada"}),
     "git.list": Example({}, {"operations": [{**FETCH, "user": "ada"}]}),
     "git.init": Example(
         {**OF_PROJECT, "branch": "main"},

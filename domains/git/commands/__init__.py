@@ -2,6 +2,32 @@
 
 from __future__ import annotations
 
-from domains.git.commands import making, running
+from domains.git.commands import (
+    branching,
+    combining,
+    history,
+    listing,
+    looking,
+    making,
+    pull_requests,
+    remotes,
+    running,
+    staging,
+    stashing,
+    worktrees,
+)
 
-__all__ = ["making", "running"]
+__all__ = [
+    "branching",
+    "combining",
+    "history",
+    "listing",
+    "looking",
+    "making",
+    "pull_requests",
+    "remotes",
+    "running",
+    "staging",
+    "stashing",
+    "worktrees",
+]

@@ -17,7 +17,7 @@ class RepositoryMade(Answer):
 
 
 class LocksRemoved(Answer):
-    """The lock files that were removed, relative to the repository."""
+    """The lock files that were `removed`, named relative to the repository."""
 
     removed: list[str]
 

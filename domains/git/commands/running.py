@@ -46,6 +46,20 @@ class RunOperation(Command):
     operation_id: OperationId | None = None
 
 
+@command(
+    "git.cancel",
+    action="write",
+    channel="git:project:{project_id}",
+    answer=RunningOperation,
+    urgent=True,
+)
+class CancelOperation(Command):
+    """End an operation, also one that waits for its turn; `git.operation.failed` tells its end."""
+
+    project_id: str
+    operation_id: OperationId
+
+
 @command("git.list", action="read", answer=RunningOperations)
 class ListOperations(Command):
     """List the operations under way."""

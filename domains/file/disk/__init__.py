@@ -1,0 +1,1 @@
+"""What waits for the disk: everything in here is called in a thread, and nothing else blocks."""

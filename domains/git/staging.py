@@ -1,0 +1,203 @@
+"""Puts changes into the next commit and takes them out, and makes commits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from daemon.core.commands import Caller, handles
+from daemon.core.errand import Finished
+from daemon.core.errors import BadRequest, Conflict, TooLarge
+from domains.git import arguments
+from domains.git.commands.staging import (
+    Committed,
+    MakeCommit,
+    Stage,
+    Staged,
+    Unstage,
+)
+from domains.git.desk import Desk, Work
+from domains.git.failures import explained
+from domains.git.standing import summarise
+
+MESSAGE_BYTES = 100_000
+"""Longest message of a commit or tag."""
+
+PATHS_BYTES = 100_000
+"""Most paths of one commit: they are arguments of a program."""
+
+FROM_STDIN = ("--pathspec-from-file=-", "--pathspec-file-nul")
+
+HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "pre-merge-commit")
+
+_AUTHOR = re.compile(r"([^<>\x00-\x1f\x7f]*[^<>\x00-\x20\x7f]) ?<([^<>\x00-\x20\x7f]+)>")
+
+_NOTHING = re.compile("nothing (added )?to commit|no changes added to commit")
+
+_CHANGED = re.compile(r"(\d+) (file|insertion|deletion)")
+
+
+class Staging:
+    """The index, and commits made of it."""
+
+    def __init__(self, desk: Desk) -> None:
+        """Work at this desk."""
+        self._desk = desk
+
+    @handles(Stage)
+    async def stage(self, command: Stage, caller: Caller) -> Staged:
+        """Stage files, or everything."""
+        stdin = chosen(command.paths, everything=command.all)
+        options = ("--force",) if command.force else ()
+        async with self._desk.at_work(command, caller) as git:
+            where = FROM_STDIN if stdin else ()
+            args = ("add", "--all", *options, *where)
+            finished = await git.run(*args, stdin=stdin, ok=(0, 1, 128))
+            if "ignored by one of your" in finished.stderr:
+                ignored = [
+                    line
+                    for line in finished.stderr.splitlines()
+                    if line and not line.startswith(("The following", "hint:"))
+                ]
+                raise Conflict(
+                    f"git ignores {', '.join(ignored[:3])[:300]}: nothing is staged; to stage it "
+                    "nevertheless say force",
+                    paths=ignored[:100],
+                )
+            if finished.code:
+                raise await explained(args, finished, git.repository)
+            return Staged(summary=await summarise(git))
+
+    @handles(Unstage)
+    async def unstage(self, command: Unstage, caller: Caller) -> Staged:
+        """Take files out of the index; works before the first commit as well."""
+        stdin = chosen(command.paths, everything=command.all)
+        async with self._desk.at_work(command, caller) as git:
+            # Everything is a path too: without one a merge under way would be forgotten.
+            where = FROM_STDIN if stdin else ("--", ".")
+            await git.run("reset", "--quiet", *where, stdin=stdin)
+            return Staged(summary=await summarise(git))
+
+    @handles(MakeCommit)
+    async def commit(self, command: MakeCommit, caller: Caller) -> Committed:
+        """Commit what is staged, or what the command names."""
+        if command.all and command.paths is not None:
+            raise BadRequest("all and paths exclude each other: leave one out")
+        stdin = None
+        message: tuple[str, ...] = ("--no-edit",)
+        if command.message is not None or not command.amend:
+            message = ("--file=-", "--cleanup=whitespace")  # a # begins no comment here
+            stdin = message_bytes(command.message or "")
+        author = author_of(command.author) if command.author is not None else None
+        paths = _as_arguments(command.paths) if command.paths is not None else ()
+        args = (
+            *("commit", "--quiet", *message),
+            *(["--all"] if command.all else []),
+            *(["--signoff"] if command.sign_off else []),
+            *(["--amend"] if command.amend else []),
+            *(["--allow-empty"] if command.allow_empty else []),
+            *([f"--author={author[0]} <{author[1]}>"] if author else []),
+            *(["--only", "--", *paths] if paths else []),
+        )
+        async with self._desk.at_work(command, caller) as git:
+            env = await _committer(git, author) if author else {}
+            finished = await git.run(*args, stdin=stdin, env=env, ok=(0, 1, 128))
+            if finished.code:
+                raise await _refused(git, args, finished)
+            return await _committed(git)
+
+
+def chosen(paths: Sequence[str] | None, *, everything: bool) -> bytes | None:
+    """Give paths for git's input, None for everything; BadRequest for both or neither."""
+    if everything == (paths is not None):
+        raise BadRequest("say either paths, or all: true")
+    return arguments.paths(paths) if paths is not None else None
+
+
+def message_bytes(text: str) -> bytes:
+    """Give a message as git reads it; BadRequest where it would take none."""
+    if not text.strip():
+        raise BadRequest("the message is empty; say in a sentence what changes, and why")
+    if "\0" in text:
+        raise BadRequest("a message holds no NUL")
+    try:
+        given = text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest("the message holds half a character") from None
+    if len(given) > MESSAGE_BYTES:
+        raise TooLarge(f"a message has at most {MESSAGE_BYTES} bytes")
+    return given
+
+
+def author_of(text: str) -> tuple[str, str]:
+    """Read "Name <mail>"; BadRequest for what git would take for something else."""
+    found = _AUTHOR.fullmatch(text.strip()) if len(text) <= 500 else None
+    if found is None or not text.isprintable():
+        raise BadRequest(f"{text[:80]!r} is no author; write it as in Ada Lovelace <ada@host>")
+    return found[1].strip(), found[2]
+
+
+def _as_arguments(paths: Sequence[str]) -> Sequence[str]:
+    """Give paths for behind `--`: the message already comes in by git's input."""
+    if len(arguments.paths(paths)) > PATHS_BYTES:
+        raise TooLarge("that are too many paths for one commit: stage them, and commit without")
+    return paths
+
+
+async def _committer(git: Work, author: tuple[str, str]) -> dict[str, str]:
+    """Let the author be the committer where git knows of nobody else."""
+    known = await git.run("var", "GIT_COMMITTER_IDENT", ok=(0, 1, 128))
+    if not known.code:
+        return {}
+    return {"GIT_COMMITTER_NAME": author[0], "GIT_COMMITTER_EMAIL": author[1]}
+
+
+async def _refused(git: Work, args: Sequence[str], finished: Finished) -> Exception:
+    if _NOTHING.search(finished.stdout.decode(errors="replace")):
+        return Conflict("nothing is staged: stage what is to be committed, or say all or paths")
+    if "No paths with --include/--only does not make sense" in finished.stderr:
+        return Conflict("nothing is staged: stage what is to be committed, or say all or paths")
+    if "unmerged files" in finished.stderr:
+        return Conflict("files are in conflict: resolve and stage them, then commit")
+    if "You have nothing to amend" in finished.stderr:
+        return Conflict("there is no commit yet that could be amended")
+    if "partial commit during a" in finished.stderr:
+        return Conflict("a merge is committed as a whole: leave paths out")
+    return await explained(args, finished, git.repository)
+
+
+async def _committed(git: Work) -> Committed:
+    """Look at the commit that is there now, as it differs from its first parent."""
+    said = await git.text(
+        *("-c", "log.showRoot=true", "log", "--max-count=1", "-m", "--first-parent"),
+        *("--format=%H%x00%s%x00", "--shortstat", "--no-ext-diff", "--no-textconv"),
+        *("--no-show-signature", "--no-notes", "--ignore-submodules=none", "HEAD", "--"),
+    )
+    commit, summary, stat = said.split("\0", 2)
+    counts = {word: int(number) for number, word in _CHANGED.findall(stat)}
+    hooks = not git.trusted and await _has_hooks(git)
+    return Committed(
+        commit=commit,
+        summary=summary,
+        files=counts.get("file", 0),
+        insertions=counts.get("insertion", 0),
+        deletions=counts.get("deletion", 0),
+        hooks_skipped=hooks,
+    )
+
+
+async def _has_hooks(git: Work) -> bool:
+    """Tell whether the repository has hooks that a commit would run."""
+    own = await git.run(
+        *("config", "--local", "--null", "--type=path", "--get", "core.hooksPath"), ok=(0, 1)
+    )
+    named = own.stdout.removesuffix(b"\0").decode(errors="surrogateescape")
+    folder = Path(git.root, named) if named else Path(git.repository.common_dir, "hooks")
+    return await asyncio.to_thread(_any_hook, folder)
+
+
+def _any_hook(folder: Path) -> bool:
+    return any(os.access(folder / name, os.X_OK) for name in HOOKS)
