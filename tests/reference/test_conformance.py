@@ -35,7 +35,7 @@ async def test_schemathesis_finds_nothing(start_daemon, monkeypatch, tmp_path):
         *("--header", f"Authorization: Bearer {running.token()}"),
         *(f"--exclude-operation-id={name}" for name in LEFT_OUT),
         f"--checks={','.join(CHECKS)}",
-        *("--seed=1", "--max-examples=40", "--generation-database=none", "--no-color"),
+        *("--seed=1", "--max-examples=12", "--generation-database=none", "--no-color"),
         "--warnings=off",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

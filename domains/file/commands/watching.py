@@ -14,7 +14,7 @@ CHANNEL = "file:project:{project_id}"
 class WatchState(Answer):
     """Whether a project is watched now, and by what rules.
 
-    `by_git` says that what git ignores is not watched; without a repository that may be used all
+    `watching` says that somebody watches it. `by_git` says that what git ignores is not watched; without a repository that may be used all
     is. `entries` are the files and folders that are known, `folders` those that are listened to.
     """
 
