@@ -14,8 +14,9 @@ CHANNEL = "file:project:{project_id}"
 class WatchState(Answer):
     """Whether a project is watched now, and by what rules.
 
-    `watching` says that somebody watches it. `by_git` says that what git ignores is not watched; without a repository that may be used all
-    is. `entries` are the files and folders that are known, `folders` those that are listened to.
+    `watching` says that somebody watches it. `by_git` says that what git ignores is not watched;
+    without a repository that may be used all is. `entries` are the files and folders that are
+    known, `folders` those that are listened to.
     """
 
     project_id: str
