@@ -130,10 +130,12 @@ class Dispatcher:
         return self._registry.commands[name].__command__.silent
 
     def declared(self, name: str) -> type[Command]:
-        """Find a command; UnknownCommand lists what exists."""
+        """Find a command; UnknownCommand lists what exists, of its domain where that does."""
         found = self._registry.commands.get(name)
         if found is None:
-            known = ", ".join(sorted(self._registry.commands))
+            every = sorted(self._registry.commands)
+            domain = f"{name.partition('.')[0]}."
+            known = ", ".join([each for each in every if each.startswith(domain)] or every)
             raise UnknownCommand(f"there is no command {name[:80]!r}; there is: {known}")
         return found
 

@@ -185,6 +185,7 @@ class Journal:
             exists = self._vouchers.get(prefix)
             if exists is not None and exists(id_):
                 found = self._create(channel)
+                self._schedule()
         return found
 
     def vouch(self, prefix: str, exists: Callable[[str], bool]) -> None:

@@ -103,7 +103,10 @@ async def test_an_unknown_command_is_told_with_those_that_exist(running):
     answer = await ws.call("x" * 5000)
     assert answer["data"]["code"] == "unknown_command"
     assert "session.create" in answer["data"]["message"]
-    assert len(answer["data"]["message"]) < 1000
+    assert len(answer["data"]["message"]) < 3000
+    message = (await ws.call("project.frob"))["data"]["message"]
+    assert "project.add" in message
+    assert "session.create" not in message
 
 
 async def test_strikes_are_those_of_bad_messages_whatever_comes_between(running):
