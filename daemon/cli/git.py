@@ -16,7 +16,7 @@ from typing import Any
 from daemon.cli.connect import add_connection, client
 from daemon.cli.job import note, project_root
 from daemon.client import Client
-from daemon.core.errors import AgentcmdError, BadRequest
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict
 from daemon.core.ids import new_id
 
 Given = dict[str, Any]
@@ -34,6 +34,9 @@ LETTERS = {
 }
 """How `git status --short` abbreviates."""
 
+BEGINNINGS = ("init", "clone", "ls_remote")
+"""What needs no repository."""
+
 WIDTH = 12
 """Characters of a commit's id that are shown."""
 
@@ -46,7 +49,8 @@ def add_commands(commands: Any) -> None:
         usage="agentcmd git status|diff|log|commit|fetch|pull|push|clone|list ...\n"
         "       agentcmd git OPERATION [NAME=VALUE]...",
         description="Any operation of the reference's git commands, by its name: VALUE is JSON, or "
-        "else the text itself, as in: agentcmd git branch_create name=topic switch=true",
+        "else the text itself, as in: agentcmd git branch_create name=topic switch=true; a text "
+        "that is a number stands in quotes, as in: name='\"1.0\"'",
     )
     top.add_argument("operation", metavar="OPERATION", help="as in switch, worktree_list, merge")
     top.add_argument("given", nargs="*", metavar="NAME=VALUE", help="what it is to know")
@@ -158,23 +162,28 @@ async def remote(args: argparse.Namespace) -> int:
 async def clone(args: argparse.Namespace) -> int:
     """Clone into a new folder, which becomes a project."""
     name = args.address.rstrip("/").removesuffix(".git").replace(":", "/").rpartition("/")[2]
+    if not args.folder and name in ("", ".", ".."):
+        raise BadRequest(f"{args.address!r} gives the clone no name; say the folder as well")
     folder = Path(args.folder or name).absolute()
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     url = args.address
     if not any(mark in url for mark in ("::", "://")) and "@" not in url.partition(":")[0]:
-        url = f"file://{Path(url).absolute()}"  # a path here
+        url = str(Path(url).absolute())
     given: Given = {"url": url}
     for option in ("branch", "depth"):
         if getattr(args, option) is not None:
             given[option] = getattr(args, option)
     async with client(args) as daemon:
-        project = (await daemon.call("project.add", {"path": str(folder)}))["projectId"]
+        before = {each["id"] for each in (await daemon.call("project.list"))["projects"]}
+        project = None
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            project = (await daemon.call("project.add", {"path": str(folder)}))["projectId"]
             result = await run(daemon, project, "clone", given)
         except BaseException:
-            with contextlib.suppress(AgentcmdError):
-                await daemon.call("project.remove", {"projectId": project})
+            if project is not None and project not in before:
+                with contextlib.suppress(AgentcmdError):
+                    await daemon.call("project.remove", {"projectId": project})
             if made:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
@@ -199,15 +208,23 @@ async def list_(args: argparse.Namespace) -> int:
 async def perform(args: argparse.Namespace, operation: str, given: Given, lines: Shown) -> int:
     """Run one operation in the project here, and show its result."""
     async with client(args) as daemon:
-        project = args.project or await project_here(daemon)
+        project = args.project or await project_here(daemon, operation)
         result = await run(daemon, project, operation, given)
     show(result, lines, as_json=args.json)
     return 0
 
 
-async def project_here(daemon: Client) -> str:
+async def project_here(daemon: Client, operation: str) -> str:
     """Find the project of this folder; its git root becomes one where there is none."""
     root = project_root(Path.cwd())
+    for each in (await daemon.call("project.list"))["projects"]:
+        if each["path"] == str(root.resolve()):
+            return str(each["id"])  # found without the right to add one
+    if operation not in BEGINNINGS and not (root / ".git").exists():
+        raise Conflict(
+            f"{root} is in no git repository: go to one, name one by --project, or begin one with "
+            "'agentcmd git init'"
+        )
     added = await daemon.call("project.add", {"path": str(root)})
     return str(added["projectId"])
 
@@ -318,7 +335,8 @@ def log_lines(result: Any) -> Iterable[str]:
             name.removeprefix("refs/heads/").removeprefix("refs/") for name in each.get("refs", ())
         )
         about = f" ({names})" if names else ""
-        yield f"{each['id'][:WIDTH]} {when} {each['author']['name']}{about}: {each['subject']}"
+        said = _safe(f"{each['author']['name']}{about}: {each['subject']}")
+        yield f"{each['id'][:WIDTH]} {when} {said}"
 
 
 def plain(result: Any) -> Iterable[str]:

@@ -59,6 +59,8 @@ def recover_clone(claimed: str) -> None:
 
 
 def _prepared(root: Path, path: str | None) -> Arrival:
+    if not root.is_dir():
+        raise Conflict(f"the folder {root} is gone; make it again, or remove the project")
     target = root / path if path else root
     fills = os.path.lexists(target)
     if fills and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):

@@ -166,7 +166,7 @@ async def undone(git: Work, before: str | None) -> AsyncIterator[None]:
     except Ended:
         await asyncio.to_thread(remove_left, git.repository, began)
         what = await asyncio.to_thread(under_way, git.repository.git_dir)
-        with contextlib.suppress(AgentcmdError):
+        with contextlib.suppress(AgentcmdError), git.taking_back():
             if what is not None:
                 await git.run(what, "--abort")
             elif clean and before == await head_of(git):

@@ -74,15 +74,28 @@ class Checkpoints:
         return await snapshots.take(work, _ref(session_id, name), f"{session_id} {name}")
 
     async def compare(
-        self, project_id: str, root: str | None, session_id: str, name: str, until: str
+        self,
+        project_id: str,
+        root: str | None,
+        session_id: str,
+        name: str,
+        until: str,
+        *,
+        now: bool = True,
     ) -> Comparison:
-        """Tell what has changed from one checkpoint to another, or to now where that is missing."""
+        """Tell what has changed from one checkpoint to another, or to now where that is missing.
+
+        Without `now` that is NotFound: the work tree that the checkpoints are of is no more.
+        """
         work = self._desk.look(project_id, root=root)
         await self._desk.open(work)
         older = await self._commit(work, session_id, name)
         try:
             newer = await self._commit(work, session_id, until)
         except NotFound:
+            if not now:
+                raise
+            await _require_little(work)
             ref = _ref(session_id, NOW)
             newer = await snapshots.take(work, ref, f"{session_id} {NOW}")
         options = ("--no-ext-diff", "--no-textconv", "--find-renames")

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Annotated, Protocol
 
 import structlog
@@ -91,6 +91,7 @@ class Work:
         self._tells = told and not reads
         self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._repository: Repository | None = None
+        self._takes_back = False
         self._stage = ""
         self._told = 0.0
 
@@ -116,6 +117,15 @@ class Work:
             self.called_off.set_result(None)
             self._desk.errands.stop(self.id)
 
+    @contextmanager
+    def taking_back(self) -> Iterator[None]:
+        """Let git run although it was called off: what had begun is undone while this is open."""
+        self._takes_back = True
+        try:
+            yield
+        finally:
+            self._takes_back = False
+
     async def run(
         self,
         *args: str,
@@ -130,7 +140,7 @@ class Work:
         Nothing that a client has written may stand where git reads options: revisions go behind
         `--end-of-options`, paths behind `--` or into `--pathspec-from-file`.
         """
-        if self.called_off.done():
+        if self.called_off.done() and not self._takes_back:
             raise Ended("cancelled", "git")
         switched = () if self.trusted else SWITCHED_OFF
         own = {"GIT_CEILING_DIRECTORIES": self.root.rpartition("/")[0] or "/"}
@@ -233,14 +243,16 @@ class Desk:
             async with AsyncExitStack() as stack:
                 if told:
                     await stack.enter_async_context(self._told(work))
+                if not reads:  # in the order in which they came, whatever a look takes
+                    await stack.enter_async_context(self._turns.turn(root, work.called_off))
                 if needs_repository or await begun(work.root):
                     await self.open(work)
                 if not reads:
-                    turn = work.repository.common_dir if needs_repository else work.root
-                    await stack.enter_async_context(self._turns.turn(turn, work.called_off))
                     stack.callback(self.changed, work.project_id)
-                    if needs_repository:
-                        await stack.enter_async_context(leave_no_locks(work.repository))
+                if not reads and needs_repository:
+                    turn = self._turns.turn(work.repository.common_dir, work.called_off)
+                    await stack.enter_async_context(turn)
+                    await stack.enter_async_context(leave_no_locks(work.repository))
                 yield work
         finally:
             del self._at_work[work.id]

@@ -34,7 +34,7 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
         (
             "Could not resolve host",
             "Connection (refused|timed out)",
-            "(Could not|unable to) connect",
+            "([Cc]ould not|[Cc]ouldn't|unable to|Failed to) connect",
             "early EOF",
             "the remote end hung up",
             "unexpected disconnect",

@@ -18,7 +18,14 @@ _LOCKED = re.compile(r"[Uu]nable to create '([^']+\.lock)'")
 
 
 async def explain_lock(said: str, repository: Repository | None) -> str | None:
-    """Say whose lock is in the way, where that is what git complains of."""
+    """Say whose lock is in the way, where that is what git complains of.
+
+    A quiet git-stash(1) says nothing at all of the index's.
+    """
+    if not said and repository is not None:
+        lock = Path(repository.git_dir, "index.lock")
+        there = await asyncio.to_thread(lock.exists)
+        return await asyncio.to_thread(_explain, lock, repository) if there else None
     found = _LOCKED.search(said)
     if found is None or "File exists" not in said:
         return None
@@ -71,9 +78,12 @@ def _said(argv: list[bytes]) -> str:
 
 
 def lock_files(repository: Repository) -> Iterator[Path]:
-    """Yield the lock files that git has in a repository now."""
+    """Yield the lock files that git has in a repository now.
+
+    Not that of a checkpoint's own index: it is taken whoever works there, and is in nobody's way.
+    """
     for place in {repository.git_dir, repository.common_dir}:
-        yield from Path(place).glob("*.lock")
+        yield from (p for p in Path(place).glob("*.lock") if not p.name.startswith("agentcmd-"))
         yield from Path(place, "refs").rglob("*.lock")
     objects = Path(repository.common_dir, "objects")
     yield from (objects / "info").rglob("*.lock")
@@ -116,6 +126,14 @@ def remove_left(repository: Repository, since: float = 0.0) -> list[str]:
     for path in _half_written(repository):
         _removed(path, since)
     return removed
+
+
+def remove_copies(git_dir: str, since: float) -> None:
+    """Remove the copies of the index that a daemon left which has died, made from a moment on."""
+    for left in Path(git_dir).glob("agentcmd-*.index*"):
+        with contextlib.suppress(OSError):
+            if left.stat().st_ctime >= since:  # the other time is that of the index itself
+                left.unlink()
 
 
 def _removed(path: Path, since: float) -> bool:

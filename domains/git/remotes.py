@@ -27,6 +27,7 @@ from domains.git.commands.remotes import (
     RemoveRemote,
     SetRemoteUrl,
 )
+from domains.git.configuration import local_path
 from domains.git.desk import Desk, Work
 from domains.git.failures import explained, redacted
 from domains.git.pulling import pulled, require_rested
@@ -50,7 +51,7 @@ class Remotes:
     @handles(Clone)
     async def clone(self, command: Clone, caller: Caller) -> Cloned:
         """Clone into the project, whole or not at all."""
-        url = remote_url(command.url)
+        url = _address(command.url, caller)
         path = command.path.rstrip("/") if command.path is not None else None
         path = relative_path(path) if path is not None else None
         options = ["--progress", "--template="]
@@ -143,7 +144,7 @@ class Remotes:
     @handles(AddRemote)
     async def remote_add(self, command: AddRemote, caller: Caller) -> RemoteSet:
         """Add a remote."""
-        name, url = branch_name(command.name), remote_url(command.url)
+        name, url = branch_name(command.name), _address(command.url, caller)
         async with self._desk.at_work(command, caller) as git:
             if name in await _remotes(git):
                 raise Conflict(f"there is a remote {name}; give it another url by remote_set_url")
@@ -162,7 +163,7 @@ class Remotes:
     @handles(SetRemoteUrl)
     async def remote_set_url(self, command: SetRemoteUrl, caller: Caller) -> RemoteSet:
         """Give a remote another address."""
-        name, url = branch_name(command.name), remote_url(command.url)
+        name, url = branch_name(command.name), _address(command.url, caller)
         async with self._desk.at_work(command, caller) as git:
             await _require_known(git, name)
             await git.run("remote", "set-url", "--", name, url)
@@ -173,7 +174,7 @@ class Remotes:
         """List branches and tags of a remote."""
         if command.remote is not None and command.url is not None:
             raise BadRequest("say remote or url, not both")
-        url = remote_url(command.url) if command.url is not None else None
+        url = _address(command.url, caller) if command.url is not None else None
         remote = branch_name(command.remote) if command.remote is not None else None
         async with self._desk.at_work(command, caller, needs_repository=url is None) as git:
             if url is not None:
@@ -232,6 +233,17 @@ class Remotes:
     ) -> None:
         for url in () if git.trusted else urls:
             await self._desk.configurations.require_harmless_remote(git.root, url, pushes=pushes)
+
+
+def _address(text: str, caller: Caller) -> str:
+    """Give the address that a client names; a folder here is for those who may use any.
+
+    Else a token for one project would read every repository of the daemon's user.
+    """
+    url = remote_url(text)
+    if local_path("/", url) is not None:
+        caller.require("write", "project:*")
+    return url
 
 
 async def _current(git: Work) -> str:

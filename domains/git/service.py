@@ -36,7 +36,7 @@ from domains.git.discarding import Discarding
 from domains.git.events import OperationFailed
 from domains.git.history import History
 from domains.git.listing import Listing
-from domains.git.locks import remove_left
+from domains.git.locks import remove_copies, remove_left
 from domains.git.looking import Looking
 from domains.git.making import Making
 from domains.git.programs import KIND
@@ -176,6 +176,7 @@ class GitService:
                 except AgentcmdError:
                     continue
                 removed = await asyncio.to_thread(remove_left, repository, started)
+                await asyncio.to_thread(remove_copies, repository.git_dir, started)
                 log.warning("git.lost", operation=operation, id=id_, locks=removed)
         await self._journal.flushed()
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from msgspec import field
 
 from daemon.core.errand import Finished
-from daemon.core.errors import Conflict
+from daemon.core.errors import Conflict, Unavailable
 from daemon.core.events import Answer
 from daemon.core.ids import new_id
 from domains.git.desk import Work
@@ -300,23 +300,26 @@ def _said(finished: Finished) -> str:
 
 @asynccontextmanager
 async def _copied_index(git: Work) -> AsyncIterator[_Index]:
-    path = await asyncio.to_thread(_copy, git.repository.git_dir)
+    path = Path(git.repository.git_dir) / f"agentcmd-{new_id()}.index"
     try:
+        await asyncio.to_thread(_copy, path)
         yield _Index(git, str(path))
     finally:
         await asyncio.shield(asyncio.to_thread(_remove, path))
 
 
-def _copy(git_dir: str) -> Path:
+def _copy(path: Path) -> None:
     """Copy the index with its time: from that git tells which files may have changed unseen."""
-    for left in Path(git_dir).glob("agentcmd-*.index*"):
+    for left in path.parent.glob("agentcmd-*.index*"):
         with contextlib.suppress(OSError):
-            if left.stat().st_mtime < time.time() - _STALE:
+            if left.stat().st_ctime < time.time() - _STALE:  # the other time is the index's
                 left.unlink()
-    path = Path(git_dir) / f"agentcmd-{new_id()}.index"
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(Path(git_dir) / "index", path)
-    return path
+    try:
+        shutil.copy2(path.with_name("index"), path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise Unavailable(f"git's index cannot be copied to {path}: {error.strerror}") from None
 
 
 def _remove(path: Path) -> None:

@@ -186,7 +186,8 @@ class Worktrees:
         try:
             await git.run("worktree", "add", *named, "--end-of-options", str(path), *what)
         except AgentcmdError:
-            await _undo_add(git, path, None if known else branch)
+            with git.taking_back():
+                await _undo_add(git, path, None if known else branch)
             raise
         return str(path), not known
 
@@ -293,7 +294,8 @@ async def _remove(git: Work, entry: Listed, *, force: bool) -> None:
         await git.run("worktree", "remove", *forced, "--end-of-options", entry.path)
     except Ended:
         if not await asyncio.to_thread(Path(entry.path, ".git").exists):  # half of it is gone
-            await _take_away(git, Path(entry.path))
+            with git.taking_back():
+                await _take_away(git, Path(entry.path))
         raise
 
 

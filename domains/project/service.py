@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import re
 import secrets
 import time
@@ -39,6 +41,12 @@ SCRATCH_GRANT = "project:*"
 """What creating in the scratch project needs: it belongs to nobody in particular."""
 
 NAME_LENGTH = 200
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would reach into the terminal that a name is shown on."""
+
+WORKFLOW_FILES = 1000
+"""Most workflow files that are told."""
 
 WORKFLOWS = Path(".agent") / "workflows"
 """Where a project keeps its workflows."""
@@ -280,8 +288,8 @@ async def open_service(
 
 
 def _check_name(name: str) -> None:
-    if not 0 < len(name) <= NAME_LENGTH:
-        raise BadRequest(f"a name has 1 to {NAME_LENGTH} characters")
+    if not 0 < len(name) <= NAME_LENGTH or _CONTROLS.search(name):
+        raise BadRequest(f"a name has 1 to {NAME_LENGTH} characters, and is one line of text")
 
 
 def _look_around(folder: Path) -> tuple[bool, list[str]]:
@@ -289,10 +297,15 @@ def _look_around(folder: Path) -> tuple[bool, list[str]]:
     workflows = folder / WORKFLOWS
     found = (
         str(path.relative_to(workflows))
-        for path in workflows.rglob("*")
+        for path in (workflows.rglob("*") if _is_below(workflows, folder) else ())
         if path.suffix in (".yaml", ".yml", ".py") and path.is_file()
     )
-    return (folder / ".git").exists(), sorted(found)
+    return (folder / ".git").exists(), sorted(itertools.islice(found, WORKFLOW_FILES))
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """Tell whether a path stays in a folder, whatever symlinks there are on its way."""
+    return _inside(os.path.realpath(path), os.path.realpath(folder))
 
 
 def _made(folder: Path) -> str:

@@ -378,7 +378,8 @@ class DiffTurn(Command):
 class RestoreTurn(Command):
     """Make the project's files what they were before a `turn`, the last one without it.
 
-    Neither branches nor what is staged are touched. `undo` takes the last restore back.
+    Neither branches nor what is staged are touched. `undo` takes the last restore back. It is
+    refused while an agent works on these files.
     """
 
     session_id: str

@@ -71,9 +71,16 @@ class Checkpoints(Protocol):
         """Note what the files are now; None where there is no repository for it."""
 
     async def compare(
-        self, project_id: str, root: str | None, session_id: str, name: str, until: str
+        self,
+        project_id: str,
+        root: str | None,
+        session_id: str,
+        name: str,
+        until: str,
+        *,
+        now: bool = True,
     ) -> Comparison:
-        """Tell what has changed from one checkpoint to another, or to now."""
+        """Tell what has changed from one checkpoint to another, or to now if that may be."""
 
     async def restore(
         self, project_id: str, root: str | None, session_id: str, name: str

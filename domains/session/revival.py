@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -45,8 +46,9 @@ class Revivals:
         self._supervisor = supervisor
         self._live = live
         self._workspaces = workspaces
+        self._resuming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._policies: dict[str, tuple[Restart, Restarts]] = {}
-        self._waiting: dict[str, asyncio.Task[None]] = {}
+        self._waiting: dict[str, tuple[asyncio.Task[None], Session]] = {}
 
     # Conversations
 
@@ -60,11 +62,12 @@ class Revivals:
                 "new one"
             )
         request = await self._request(session)
-        session = await self._workspaces.again(session)
-        if session.id in self._live:  # somebody else was faster
-            return self._live[session.id]
-        request = msgspec.structs.replace(request, resume=session.agent_session_id, fork=False)
-        return self._begin(session, request)
+        async with self._resuming.setdefault(session.id, asyncio.Lock()):
+            if session.id in self._live:  # somebody else was faster
+                return self._live[session.id]
+            session = await self._workspaces.again(session)
+            request = msgspec.structs.replace(request, resume=session.agent_session_id, fork=False)
+            return self._begin(session, request)
 
     # Commands
 
@@ -90,14 +93,17 @@ class Revivals:
             del self._policies[session.id]
             return False
         work = self._again(session, restarts)
-        self._waiting[session.id] = self._supervisor.start(work, name=f"restart:{session.id}")
+        task = self._supervisor.start(work, name=f"restart:{session.id}")
+        self._waiting[session.id] = task, session
         return True
 
     def call_off(self, session_id: str) -> None:
         """Let a session that waits for its restart be ended."""
         self._policies.pop(session_id, None)
         if (waiting := self._waiting.pop(session_id, None)) is not None:
-            waiting.cancel()
+            task, session = waiting
+            task.cancel()
+            self._workspaces.release(session)
 
     async def _again(self, session: Session, restarts: Restarts) -> None:
         try:
@@ -119,12 +125,16 @@ class Revivals:
                 else:
                     return
             log.warning("session.given_up", session=session.id, restarts=session.restarts)
-            self._policies.pop(session.id, None)
+            self._give_up(session)
         except AgentcmdError as error:
             log.warning("session.given_up", session=session.id, error=error.message)
-            self._policies.pop(session.id, None)
+            self._give_up(session)
         finally:
             self._waiting.pop(session.id, None)
+
+    def _give_up(self, session: Session) -> None:
+        self._policies.pop(session.id, None)
+        self._workspaces.release(session)
 
     # Both
 

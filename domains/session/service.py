@@ -108,7 +108,12 @@ class SessionService:
             archive=self._archive,
             line_bytes=session_settings.line_bytes,
         )
-        turns = Turns(checkpoints=git.checkpoints, supervisor=supervisor, find=self._session)
+        turns = Turns(
+            checkpoints=git.checkpoints,
+            supervisor=supervisor,
+            find=self._session,
+            live=lambda: (each.session for each in self._live.values()),
+        )
         self.parts = (turns,)
         self._workspaces = Workspaces(
             bus=bus, records=self._records, supervisor=supervisor, git=git

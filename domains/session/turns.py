@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -40,14 +40,22 @@ class Turns:
         checkpoints: Checkpoints,
         supervisor: Supervisor,
         find: Callable[[str], Awaitable[Session]],
+        live: Callable[[], Iterable[Session]],
     ) -> None:
-        """Take them by these; `find` gives a session by its id."""
+        """Take them by these; `find` gives a session by its id, `live` all that run."""
         self._checkpoints = checkpoints
         self._supervisor = supervisor
         self._find = find
+        self._live = live
+        self._beginning: dict[str, Session] = {}
+        self._restoring: dict[tuple[str, str | None], asyncio.Future[None]] = {}
 
     def before(self, session: Session, number: int, begin: Callable[[str], None]) -> None:
-        """Take the checkpoint of a turn; then have it begin, and told what went wrong."""
+        """Take the checkpoint of a turn; then have it begin, and told what went wrong.
+
+        It waits for a restore of the same files that is under way.
+        """
+        self._beginning[session.id] = session
         self._supervisor.start(
             self._before(session, number, begin), name=f"checkpoint:{session.id}:{number}"
         )
@@ -56,11 +64,18 @@ class Turns:
         trouble = ""
         try:
             async with asyncio.timeout(TIMEOUT):
+                while (restoring := self._restoring.get(_place(session))) is not None:
+                    await asyncio.wait([restoring])
                 await self._checkpoints.take(*_place(session), session.id, str(number))
         except TimeoutError:
             trouble = f"it took longer than {TIMEOUT:.0f} s"
         except AgentcmdError as error:
             trouble = error.message
+        except Exception:  # the turn begins all the same: somebody waits for it
+            log.exception("session.checkpoint_failed", session=session.id, turn=number)
+            trouble = "the daemon failed there; its log says how"
+        finally:
+            self._beginning.pop(session.id, None)
         if trouble:
             log.warning("session.no_checkpoint", session=session.id, turn=number, why=trouble)
         begin(trouble)
@@ -70,8 +85,10 @@ class Turns:
         """Tell what a turn has changed."""
         session = await self._find(command.session_id)
         number = _number(session, command.turn)
+        gone = session.workspace is not None and session.workspace.removed
+        place = (session.project_id, None) if gone else _place(session)
         found = await self._checkpoints.compare(
-            *_place(session), session.id, str(number), str(number + 1)
+            *place, session.id, str(number), str(number + 1), now=not gone
         )
         return TurnDiff(
             session_id=session.id,
@@ -95,15 +112,34 @@ class Turns:
     async def restore(self, command: RestoreTurn, _: Caller) -> RestoredTurn:
         """Make the files what they were before a turn."""
         session = await self._find(command.session_id)
-        if session.state in BUSY:
-            raise Conflict("the agent is at work: interrupt it first, or wait for the turn's end")
         if command.undo and command.turn is not None:
             raise BadRequest("either a turn is restored or the last restore undone, not both")
         name = UNDO if command.undo else str(_number(session, command.turn))
-        found = await self._checkpoints.restore(*_place(session), session.id, name)
+        place = _place(session)
+        self._require_rest(session, place)
+        done = self._restoring[place] = asyncio.get_running_loop().create_future()
+        try:
+            found = await self._checkpoints.restore(*place, session.id, name)
+        finally:
+            del self._restoring[place]
+            done.set_result(None)
         return RestoredTurn(
             session_id=session.id, written=found.written_count, removed=found.removed_count
         )
+
+    def _require_rest(self, session: Session, place: tuple[str, str | None]) -> None:
+        """Raise Conflict where an agent works on these files, or is about to, or they change."""
+        if place in self._restoring:
+            raise Conflict("a restore of these files is under way; wait for its end")
+        busy = [each for each in self._live() if each.state in BUSY] + [*self._beginning.values()]
+        at_work = [each.id for each in busy if _place(each) == place]
+        if session.id in at_work:
+            raise Conflict("the agent is at work: interrupt it first, or wait for the turn's end")
+        if at_work:
+            raise Conflict(
+                f"the agent of the session {at_work[0]} works on the same files: interrupt it "
+                "first, or wait for its turn's end"
+            )
 
 
 def _place(session: Session) -> tuple[str, str | None]:

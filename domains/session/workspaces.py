@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import msgspec
 import structlog
 
 from daemon.core.bus import EventBus
-from daemon.core.errors import AgentcmdError
+from daemon.core.errors import AgentcmdError, Conflict
 from daemon.core.supervisor import Supervisor
 from domains.session.commands import Session, Workspace
 from domains.session.events import WorkspaceReleased
@@ -50,16 +51,23 @@ class Workspaces:
         """Make a workspace: `(folder, workspace)`, None where the session stays.
 
         The folder is at the same place in the work tree as `cwd` is in the project. Conflict where
-        the project is no repository.
+        the project is no repository, or that folder is in no commit.
         """
         branch = f"agentcmd/{session_id}"
         if kind == "branch":
             await self._git.worktrees.branch_for(project_id, branch)
             return cwd, Workspace(kind=kind, branch=branch)
         if kind == "worktree":
+            below = Path(cwd).relative_to(await asyncio.to_thread(os.path.realpath, root))
             path, branch = await self._git.worktrees.add_for(project_id, session_id, branch, None)
-            folder = str(Path(path, Path(cwd).relative_to(root)))
-            return folder, Workspace(kind=kind, branch=branch, path=path)
+            workspace = Workspace(kind=kind, branch=branch, path=path)
+            if not await asyncio.to_thread(Path(path, below).is_dir):
+                await self.abandon(project_id, workspace)
+                raise Conflict(
+                    f"{below} is in no commit, so a work tree has no such folder: commit it, or "
+                    "begin in the project's own folder"
+                )
+            return str(Path(path, below)), workspace
         return cwd, None
 
     async def abandon(self, project_id: str, workspace: Workspace | None) -> None:
@@ -92,6 +100,12 @@ class Workspaces:
             task.add_done_callback(lambda _: self._releasing.pop(session.id, None))
 
     async def _release(self, session: Session, own: Workspace, path: str) -> None:
+        try:
+            if session.turns:  # its last turn can be looked at when the work tree is no more
+                last = str(session.turns + 1)
+                await self._git.checkpoints.take(session.project_id, path, session.id, last)
+        except AgentcmdError as error:
+            log.info("session.no_checkpoint", session=session.id, why=error.message)
         try:
             kept = await self._git.worktrees.remove_unneeded(session.project_id, path, own.branch)
         except AgentcmdError as error:

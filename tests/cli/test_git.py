@@ -61,6 +61,12 @@ def test_a_clone_becomes_a_project_and_its_commits_are_pushed(agentcmd, folder):
     assert (folder / "origin" / "a").read_text() == "one\n"
     projects = json.loads(out(agentcmd("project", "list", "--json")))
     (project,) = [p["id"] for p in projects if p["path"] == str(folder / "origin")]
+    again = agentcmd("git", "clone", str(origin.path))
+    assert b"is not empty" in again.stderr
+    assert project in out(agentcmd("project", "list"))  # as it was before
+    origin.path.rename(folder / "50%41 #.git")
+    assert "head" in out(agentcmd("git", "clone", "50%41 #.git", "odd"))
+    (folder / "50%41 #.git").rename(origin.path)
     out(agentcmd("git", "fetch", "--project", project))
     out(agentcmd("git", "push", "origin", "--project", project))
 
@@ -69,11 +75,12 @@ def test_a_clone_becomes_a_project_and_its_commits_are_pushed(agentcmd, folder):
     ("line", "code", "told"),
     [
         (("status",), 1, b"no git repository"),
-        (("frobnicate",), 2, b"there is no operation"),
+        (("frobnicate", "--project", "scratch"), 2, b"there is no operation"),
         (("init", "bare"), 2, b"NAME=VALUE"),
         (("init", "bare=true"), 2, b"args are: branch"),
         (("clone", "ext::sh -c id"), 2, b"url"),
         (("clone", "/no/such"), 1, b"no repository"),
+        (("clone", "https://host/.."), 2, b"say the folder"),
         (("status", "--project", "none"), 1, b"no project"),
     ],
 )
@@ -83,3 +90,5 @@ def test_what_cannot_be_is_one_line(agentcmd, folder, line, code, told):
     assert told in done.stderr
     assert done.stderr.count(b"\n") == 1
     assert not list(folder.iterdir())
+    if line == ("status",):  # to look somewhere does not make that a project
+        assert str(folder) + "\n" not in out(agentcmd("project", "list"))

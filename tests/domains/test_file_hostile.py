@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from filed import Files
-from repositories import Repo
+from repositories import Repo, ran
 
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
 from domains.file.commands.changing import RenameFile, WriteFile
@@ -338,6 +338,9 @@ async def test_a_project_whose_folder_is_gone_is_said(plain):
         assert isinstance(answer, NotFound)
     with pytest.raises(NotFound):
         await plain.ask("delete", "f")
+    assert (await plain.ask("trash_list"))["discarded"] == []
+    with pytest.raises(Conflict, match="is gone"):
+        await ran(plain.client, plain.project, "clone", url="https://host/name.git")
 
 
 async def test_a_repository_that_would_run_something_is_looked_at_and_runs_nothing(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from repositories import Repo, added, ran
 
@@ -17,6 +19,22 @@ async def test_a_folder_becomes_a_repository_and_its_channel_tells_so(running, t
     assert answer["result"]["summary"]["branch"] == "main"
     assert [m.type for m in told][:2] == ["git.operation.started", "git.operation.completed"]
     assert {m.data["operationId"] for m in told[:2]} == {answer["operationId"]}
+
+
+async def test_what_is_sent_at_once_is_done_in_the_order_that_it_was_sent(running, tmp_path):
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a": "1\n"})
+    author = {"author": "Ada <ada@example.org>"}
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        for number in range(8):
+            repo.write("a", f"{number}\n")
+            _, committed, branch = await asyncio.gather(
+                ran(client, project, "stage", all=True),
+                ran(client, project, "commit", message="m", **author),
+                ran(client, project, "branch_create", name=f"b{number}"),
+            )
+            assert branch["commit"] == committed["commit"]
 
 
 async def test_an_unknown_operation_or_argument_is_told_what_there_is(running, tmp_path):

@@ -253,6 +253,18 @@ async def test_a_discard_makes_room_and_keeps_modes_and_links(place):
     assert place.read("a/new") == "new\n"
 
 
+async def test_a_discard_is_restored_where_the_index_is_older_than_what_is_swept_away(place):
+    place.repo.write("a", "mine\n")
+    discarded = await place("discard", paths=["a"])
+    for name, days in (("a", 4), ("b", 4), ("dir/c", 4), (".git/index", 3)):
+        if name == ".git/index":
+            place.repo.git("update-index", "--refresh")
+        when = time.time() - days * 86400
+        os.utime(place.repo.path / name, (when, when))
+    await place("discard_restore", discardId=discarded["discardId"])
+    assert place.read("a") == "mine\n"
+
+
 async def test_what_is_discarded_is_let_go_after_a_month(place):
     repo = place.repo
     month = f"{time.time() - 31 * 86400:.0f} +0000"
@@ -458,11 +470,15 @@ async def test_a_lock_is_explained_with_its_owner(place):
             ("unstage", {"all": True}),
             ("reset", {"mode": "hard"}),
             ("switch", {"branch": "x"}),
+            ("stash_save", {}),
         ):
             await refused(Conflict, rf"pid {waiting.pid}\)", place(operation, **args))
     finally:
         waiting.stdin.close()
         waiting.stdout.close()
         waiting.wait()
-    lock.unlink()
+    checkpoint = place.repo.write(".git/agentcmd-1.index.lock")
+    assert (await place("unlock"))["removed"] == ["index.lock"]
+    assert not lock.exists()
+    assert checkpoint.exists()
     await place("stage", paths=["a"])

@@ -267,7 +267,8 @@ async def test_commits_are_picked_and_reverted_in_the_order_given(running, tmp_p
         assert "nothing is under way" in (await refused(ran(client, project, "abort"))).message
 
 
-async def test_a_merge_that_is_cancelled_leaves_neither_changes_nor_locks(running, tmp_path):
+@pytest.mark.parametrize("way", ["git.cancel", "task.cancel"])
+async def test_a_merge_that_is_cancelled_leaves_neither_changes_nor_locks(running, tmp_path, way):
     repo = made(tmp_path / "own")
     branch(repo, "theirs", {"a": "theirs\n"})
     repo.commit({"b": "ours\n"}, "ours")
@@ -287,7 +288,10 @@ async def test_a_merge_that_is_cancelled_leaves_neither_changes_nor_locks(runnin
         }
         merging = asyncio.ensure_future(client.call("git.run", data))
         sleeps = int(await until(lambda: pid.exists() and pid.read_text().strip()))
-        await client.call("task.cancel", {"taskId": "mine"})
+        own = {"taskId": "mine"}
+        if way == "git.cancel":
+            own = {"projectId": project, "operationId": "mine"}
+        await client.call(way, own)
         assert "cancelled" in (await refused(merging)).message
     assert argv_of(sleeps) == b""
     assert standing(repo) == before

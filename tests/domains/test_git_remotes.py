@@ -13,7 +13,9 @@ from git_servers import git_daemon, http_server
 from repositories import ENVIRONMENT, Repo, added, ran
 from support import processes_with, until
 
+from daemon.core.errand import Finished
 from daemon.core.errors import BadRequest, Conflict, NotFound, Unavailable
+from domains.git.failures import explained
 
 
 def remote(folder: Path, *, commits: int = 3) -> Repo:
@@ -333,3 +335,40 @@ async def test_a_daemon_killed_in_the_middle_of_a_clone_cleans_up_at_its_next_st
             assert failed["code"] == "lost"
             assert list(own.iterdir()) == []
             await ran(client, project, "clone", url=f"{server.url}/large.git")
+
+
+async def test_a_folder_of_this_machine_is_for_those_who_may_use_any(running, tmp_path):
+    for name in ("own", "secret"):
+        Repo(tmp_path / name).commit({"a": "one\n"})
+    async with running.client() as client:
+        project = await added(client, tmp_path / "own")
+    scope = f"read:git:project:{project} write:git:project:{project}"
+    socket = await running.ws(token=running.token(scope=scope))
+    for address in (str(tmp_path / "secret"), f"file://{tmp_path}/secret"):
+        for operation, args in (
+            ("clone", {"path": "stolen"}),
+            ("ls_remote", {}),
+            ("remote_add", {"name": "secret"}),
+            ("remote_set_url", {"name": "secret"}),
+        ):
+            answer = await socket.call(
+                f"git.{operation}", {"projectId": project, "url": address, **args}
+            )
+            assert answer["data"]["code"] == "forbidden", answer
+    assert not (tmp_path / "own" / "stolen").exists()
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "Failed to connect to host port 1 after 0 ms: Couldn't connect to server",
+        "Failed to connect to host port 443: Connection refused",
+        "Could not resolve host: host",
+    ],
+)
+async def test_a_remote_that_cannot_be_reached_is_no_conflict(why):
+    said = f"fatal: unable to access 'https://ada@host/x/': {why}\n"
+    error = await explained(("clone",), Finished(128, b"", said), None)
+    assert isinstance(error, Unavailable)
+    assert "cannot be reached" in error.message
+    assert "ada" not in error.message + error.details["git"]

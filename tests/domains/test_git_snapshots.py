@@ -16,11 +16,14 @@ from repositories import Repo
 
 from daemon.core.bus import EventBus
 from daemon.core.errand import Errands
+from daemon.core.errors import TooLarge, Unavailable
 from daemon.core.launcher import Launcher
 from daemon.core.registry import Registry
 from daemon.core.task import Tasks, TaskSettings
 from domains.git import snapshots
+from domains.git.checkpoints import Checkpoints
 from domains.git.desk import Desk
+from domains.git.locks import remove_copies
 from domains.git.programs import KIND
 
 REF = "refs/agentcmd/checkpoints/s/1"
@@ -343,3 +346,39 @@ async def test_old_ones_are_let_go_below_a_prefix_only(desk, tmp_path):
         assert await snapshots.prune(git, snapshots.DISCARDED, time.time() + 60) == 2
     refs = repo.git("for-each-ref", "--format=%(refname)", "refs/agentcmd").split()
     assert refs == ["refs/agentcmd/checkpoints/s/1"]
+
+
+async def test_to_look_at_a_turn_copies_no_more_than_a_checkpoint(desk, tmp_path):
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a": "one\n"})
+    checkpoints, place = Checkpoints(desk), (str(repo.path), None, "s")
+    await checkpoints.take(*place, "1")
+    with repo.write("large").open("wb") as file:
+        file.truncate(65 << 20)
+    with pytest.raises(TooLarge, match="65 MiB"):
+        await checkpoints.compare(*place, "1", "2")
+
+
+async def test_an_index_that_cannot_be_copied_is_said_and_nothing_left(desk, tmp_path, monkeypatch):
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a": "one\n"})
+
+    def full(_, target):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(Unavailable, match="No space left"):
+        await Checkpoints(desk).take(str(repo.path), None, "s", "1")
+    assert list((repo.path / ".git").glob("agentcmd*")) == []
+
+
+def test_copies_of_an_old_index_are_removed_by_when_they_were_made(tmp_path):
+    repo = Repo(tmp_path / "own")
+    left = [repo.write(f".git/agentcmd-1.index{end}") for end in ("", ".lock")]
+    for each in left:
+        os.utime(each, (1, 1))
+    remove_copies(str(repo.path / ".git"), time.time() + 60)
+    assert all(each.exists() for each in left)
+    remove_copies(str(repo.path / ".git"), time.time() - 60)
+    assert not any(each.exists() for each in left)

@@ -214,7 +214,8 @@ async def test_what_a_worktree_itself_would_run_is_not_run_to_look_into_it(runni
     assert not (tmp_path / "ran").exists()
 
 
-async def test_adding_a_worktree_can_be_cancelled_and_leaves_nothing(running, tmp_path):
+@pytest.mark.parametrize("way", ["git.cancel", "task.cancel"])
+async def test_adding_a_worktree_can_be_cancelled_and_leaves_nothing(running, tmp_path, way):
     repo = made(tmp_path / "own")
     pid = tmp_path / "pid"
     hook = repo.write(".git/hooks/post-checkout", f"#!/bin/sh\necho $$ >{pid}\nexec sleep 60\n")
@@ -230,7 +231,10 @@ async def test_adding_a_worktree_can_be_cancelled_and_leaves_nothing(running, tm
         }
         adding = asyncio.ensure_future(client.call("git.run", data))
         await until(lambda: pid.exists() and pid.read_text().strip())
-        await client.call("task.cancel", {"taskId": "mine"})
+        own = {"taskId": "mine"}
+        if way == "git.cancel":
+            own = {"projectId": project, "operationId": "mine"}
+        await client.call(way, own)
         assert "cancelled" in (await refused(adding)).message
         assert list(await listed(client, project)) == ["own"]
     assert branches(repo) == ["main"]

@@ -211,8 +211,9 @@ async def test_a_project_is_renamed_and_trusted_for_good(daemon_process, tmp_pat
         assert renamed["project"]["name"] == "another"
         assert "trusted" not in renamed["project"]
         await client.call("project.trust", about)
-        with pytest.raises(BadRequest, match="1 to 200"):
-            await client.call("project.rename", {**about, "name": ""})
+        for name in ("", "a" * 201, "two\nlines", "\x1b[2J"):
+            with pytest.raises(BadRequest, match="1 to 200"):
+                await client.call("project.rename", {**about, "name": name})
         told = [m async for m in client.history(f"project:{about['projectId']}")]
     assert [m.type for m in told] == ["project.created", "project.updated", "project.updated"]
     daemon_process.kill()
@@ -248,5 +249,8 @@ async def test_what_can_be_done_in_a_project_is_looked_up(start_daemon, tmp_path
         }
         (tmp_path / "own" / ".git").mkdir()
         agent.unlink()
+        workflows.rename(tmp_path / "elsewhere")
+        workflows.symlink_to(tmp_path / "elsewhere")
         found = await client.call("project.capabilities", about)
         assert (found["git"], found["agents"]) == (True, ["command"])
+        assert found["workflows"] == []  # nothing outside of the project is looked at

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from model import script
-from repositories import Repo, added
+from repositories import Repo, added, ran
 from support import until
 
 from daemon.core.errors import BadRequest, Conflict, NotFound
+from domains.git.checkpoints import Checkpoints
 
 
 def does(command):
@@ -103,6 +104,55 @@ async def test_each_turn_is_compared_and_restored_and_that_undone(start_daemon, 
         assert (await talk.call("diff", turn=1))["files"] == first["files"]
 
 
+async def test_nothing_is_restored_while_another_agent_works_on_the_same_files(
+    start_daemon, claude, tmp_path
+):
+    running = await start_daemon(**claude)
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a": "one\n"})
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        first = await Talk.begin(client, "echo 1 > first", projectId=project)
+        await first.until("session.turn_completed")
+        wait = f"echo 2 > second; until [ -e {tmp_path}/go ]; do sleep 0.05; done"
+        second = await Talk.begin(client, wait, projectId=project)
+        await until((repo.path / "second").exists)
+        with pytest.raises(Conflict, match=second.id):
+            await first.call("restore")
+        (tmp_path / "go").touch()
+        await second.until("session.turn_completed")
+        assert (await first.call("restore"))["removed"] == 2
+
+
+async def test_a_turn_begins_when_the_restore_before_it_is_done(start_daemon, claude, tmp_path):
+    running = await start_daemon(**claude)
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a": "one\n"})
+    wait = f"touch {tmp_path}/slow; until [ -e {tmp_path}/go ]; do sleep 0.05; done"
+    hook = repo.write(".git/hooks/pre-commit", f"#!/bin/sh\n{wait}\nfalse\n")
+    hook.chmod(0o755)
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        await client.call("project.trust", {"projectId": project})
+        talk = await Talk.begin(client, "echo 1 > first", projectId=project)
+        await talk.until("session.turn_completed")
+        commit = {"message": "m", "allowEmpty": True, "author": "A <a@b>"}
+        slow = asyncio.ensure_future(ran(client, project, "commit", **commit))
+        await until((tmp_path / "slow").exists)
+        restoring = asyncio.ensure_future(talk.call("restore"))  # it waits for its turn
+        await asyncio.sleep(0)
+        said = asyncio.ensure_future(talk.say("echo 2 > second"))
+        with pytest.raises(Conflict, match="restore of these files is under way"):
+            await talk.call("restore")
+        (tmp_path / "go").touch()
+        assert (await restoring)["removed"] == 1
+        assert (await said)["turn"] == 2
+        with pytest.raises(Conflict):
+            await slow
+        assert sorted(path.name for path in repo.path.iterdir()) == [".git", "a", "second"]
+        await talk.end()
+
+
 async def test_where_there_is_no_repository_turns_go_on_without(start_daemon, claude, tmp_path):
     running = await start_daemon(**claude)
     (tmp_path / "own").mkdir()
@@ -133,6 +183,20 @@ async def test_much_that_is_new_is_not_copied_and_the_turn_is_told(start_daemon,
         assert any("no checkpoint" in each and "65 MiB" in each for each in said)
         with pytest.raises(NotFound, match="no checkpoint"):
             await talk.call("diff")
+        await talk.end()
+
+
+async def test_a_turn_begins_though_its_checkpoint_fails(start_daemon, claude, monkeypatch):
+    async def failing(*_):
+        raise OSError("as no code has foreseen")
+
+    monkeypatch.setattr(Checkpoints, "take", failing)
+    running = await start_daemon(**claude)
+    async with running.client() as client:
+        talk = await Talk.begin(client, "true")
+        await talk.until("session.turn_completed")
+        said = [m.data["content"] for m in talk.seen if m.type == "session.stream_output"]
+        assert any("no checkpoint" in each for each in said)
         await talk.end()
 
 
@@ -167,9 +231,30 @@ async def test_a_worktree_that_nobody_needs_is_removed_with_its_branch(running, 
         assert (told["removed"], told["path"]) == (True, place["path"])
         kept = (await client.call("session.get", {"sessionId": session["id"]}))["session"]
         assert kept["workspace"]["removed"]
+        repo.write("new/x", "x\n")
+        with pytest.raises(Conflict, match="new is in no commit"):
+            await run(client, project, ["true"], workspace="worktree", cwd="new")
     assert not Path(place["path"]).exists()
     assert repo.git("branch", "--list", "agentcmd/*") == ""
     assert repo.git("worktree", "list").count("\n") == 1
+
+
+async def test_a_worktree_goes_when_its_command_is_started_no_more(running, tmp_path):
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a": "one\n"})
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        for restart in ({"delay": 0.01, "maxRestarts": 1}, {"delay": 60}):
+            session = await run(client, project, ["false"], workspace="worktree", restart=restart)
+            assert Path(session["workspace"]["path"]).exists()
+            async with asyncio.timeout(10):
+                async for message in client.subscribe(f"session:{session['id']}", since=0):
+                    if message.type == "session.restarting" and restart["delay"] == 60:
+                        await client.call("session.cancel", {"sessionId": session["id"]})
+                    if message.type == "session.workspace_released":
+                        break
+            assert message.data["removed"]
+            assert not Path(session["workspace"]["path"]).exists()
 
 
 @pytest.mark.parametrize(
@@ -223,9 +308,12 @@ async def test_a_conversation_goes_on_in_its_worktree_though_it_was_removed(
         path = Path(talk.session["workspace"]["path"])
         assert (await talk.until("session.workspace_released"))["removed"]
         assert not path.exists()
-        await talk.call("send_message", content=does("echo two >> a"))
+        assert (await talk.call("diff"))["files"] == []
+        said = [talk.call("send_message", content=does(each)) for each in ("echo two >> a", "true")]
+        await asyncio.gather(*said)  # both to one process
         await talk.until("session.turn_completed")
-        diff = await talk.call("diff")
+        await talk.until("session.turn_completed")
+        diff = await talk.call("diff", turn=2)
         assert [(each["path"], each["additions"]) for each in diff["files"]] == [("a", 1)]
         assert not (await talk.until("session.workspace_released"))["removed"]
     assert (path / "a").read_text() == "one\ntwo\n"

@@ -142,7 +142,7 @@ class _Walk:
     """
 
     def __init__(self, root: str, parts: Sequence[str], *, follow: bool, make: bool) -> None:
-        self.folder = _open_root(root)
+        self.folder = open_root(root)
         self._root = root
         self._asked = parts
         self._follow = follow
@@ -209,7 +209,7 @@ class _Walk:
         self._way.append(name)
 
     def _restart(self, left: Sequence[str]) -> None:
-        self._change_to(_open_root(self._root))
+        self._change_to(open_root(self._root))
         self._way.clear()
         self._left = deque(left)
 
@@ -218,7 +218,8 @@ class _Walk:
         self.folder = folder
 
 
-def _open_root(root: str) -> int:
+def open_root(root: str) -> int:
+    """Open a project's folder, to be closed by the caller; NotFound where it is gone."""
     try:
         return os.open(root, FOLDER)
     except OSError as error:

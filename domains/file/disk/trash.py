@@ -14,7 +14,14 @@ import msgspec
 
 from daemon.core.errors import BadRequest, Conflict, NotFound
 from domains.file.commands.discarding import Discarded
-from domains.file.disk.containment import FOLDER, Place, explained, placed, require_inside
+from domains.file.disk.containment import (
+    FOLDER,
+    Place,
+    explained,
+    open_root,
+    placed,
+    require_inside,
+)
 from domains.file.disk.listing import kind_of
 from domains.file.disk.moving import move, require_movable
 from domains.file.disk.writing import sync
@@ -119,7 +126,7 @@ def purge(root: str, before: float) -> int:
 @contextmanager
 def _opened(root: str, *, make: bool = False) -> Iterator[int]:
     """Open the trash; Conflict where a symlink stands in its place, NotFound without one."""
-    opened = os.open(root, FOLDER)
+    opened = open_root(root)
     try:
         for name in TRASH:
             if make:

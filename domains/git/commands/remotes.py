@@ -131,7 +131,8 @@ class Clone(GitCommand):
 
     `path` is a folder of the project that is not there yet, or empty; without it the project's own
     folder has to be empty. `branch` is a branch or tag to check out instead of the default one,
-    `depth` how many commits of history come along instead of all.
+    `depth` how many commits of history come along instead of all. A `url` that is a folder of the
+    daemon's machine is for tokens with write:project:*, here and where remotes are set.
     """
 
     url: str
