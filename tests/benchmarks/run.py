@@ -16,6 +16,7 @@ import sys
 
 import doors
 import fanout
+import files
 import flood
 import git_files
 import idle
@@ -28,6 +29,7 @@ import watching
 BENCHMARKS = {
     "doors": doors.run,
     "fanout": fanout.run,
+    "files": files.run,
     "flood": flood.run,
     "git": git_files.run,
     "idle": idle.run,
