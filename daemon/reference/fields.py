@@ -97,6 +97,7 @@ FIELDS = {
     "operation": "What git does, as in `git.OPERATION`.",
     "summary": "Where the repository stands.",
     "turns": "How many turns the agent has had.",
+    "worktree": "Another work tree of the project's, by its name; without it the project's own.",
     "workspace": "Where it works apart; absent where it works in the project's own files.",
     # The daemon itself
     "connections": "How many WebSocket connections are open.",

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Annotated, Protocol
 
 import structlog
@@ -15,7 +16,7 @@ from msgspec import Meta
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller
 from daemon.core.errand import OUTPUT_BYTES, Asked, Ended, Errands, Finished
-from daemon.core.errors import AgentcmdError, Conflict, NotFound
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.events import Command
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
@@ -42,6 +43,9 @@ TOLD_EVERY = 0.1
 OperationId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,128}$")]
 """What may be the id of an operation: what may be that of a channel or a task."""
 
+WORKTREES = "worktrees"
+"""Folder of the state dir in which each project has a folder with its worktrees."""
+
 
 class Projects(Protocol):
     """What git needs of the projects."""
@@ -61,6 +65,7 @@ class GitCommand(Command, kw_only=True):
 
     project_id: str
     operation_id: OperationId | None = None
+    worktree: OperationId | None = None
 
 
 class Work:
@@ -201,9 +206,16 @@ class Desk:
     """What all git operations share."""
 
     def __init__(
-        self, *, bus: EventBus, journal: Journal, errands: Errands, projects: Projects
+        self,
+        *,
+        bus: EventBus,
+        journal: Journal,
+        errands: Errands,
+        projects: Projects,
+        state_dir: Path,
     ) -> None:
         """Work in these projects, by these errands."""
+        self.worktrees = state_dir.resolve() / WORKTREES
         self.bus = bus
         self.errands = errands
         self.projects = projects
@@ -224,7 +236,7 @@ class Desk:
         """
         info = command.__command__
         reads = info.action == "read"
-        root = self.projects.root(command.project_id)
+        root = self._root_of(command, needs_repository=needs_repository)
         if command.operation_id in self._at_work:
             raise Conflict(f"the operation {command.operation_id} is under way; choose another id")
         work = Work(
@@ -247,6 +259,8 @@ class Desk:
                     await stack.enter_async_context(self._turns.turn(root, work.called_off))
                 if needs_repository or await begun(work.root):
                     await self.open(work)
+                if command.worktree is not None:
+                    await self._require_ours(work)
                 if not reads:
                     stack.callback(self.changed, work.project_id)
                 if not reads and needs_repository:
@@ -258,6 +272,21 @@ class Desk:
             del self._at_work[work.id]
             if told:
                 await self._journal.flushed()
+
+    def _root_of(self, command: GitCommand, *, needs_repository: bool) -> str:
+        """Give the work tree that a command is about: the project's own, or one of its others."""
+        root = self.projects.root(command.project_id)
+        if command.worktree is None:
+            return root
+        if not needs_repository:
+            raise BadRequest("a repository is made in the project's own folder: leave worktree out")
+        return str(self.worktrees / command.project_id / command.worktree)
+
+    async def _require_ours(self, work: Work) -> None:
+        """Refuse a folder among the worktrees that is of another repository than the project's."""
+        own = await look_up(self.projects.root(work.project_id))
+        if own.common_dir != work.repository.common_dir:
+            raise Conflict(f"{work.root} is no worktree of this project's repository")
 
     def cancel(self, project_id: str, operation_id: str) -> Work:
         """End an operation, whether it waits, runs a process or is between two; else NotFound."""

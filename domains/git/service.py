@@ -62,12 +62,12 @@ SCHEMA = (
 class GitService:
     """Each part handles operations that belong together; all of them work at one desk."""
 
-    def __init__(self, desk: Desk, journal: Journal, state_dir: Path) -> None:
+    def __init__(self, desk: Desk, journal: Journal) -> None:
         """Carry operations out at this desk."""
         self._desk = desk
         self._journal = journal
         self.checkpoints = Checkpoints(desk)
-        self.worktrees = Worktrees(desk, state_dir)
+        self.worktrees = Worktrees(desk)
         self.parts: tuple[object, ...] = (
             Making(desk),
             Staging(desk),
@@ -194,12 +194,12 @@ async def open_service(
 ) -> AsyncIterator[GitService]:
     """Open the git service."""
     errands = Errands(tasks, task_settings, KIND)
-    desk = Desk(bus=bus, journal=journal, errands=errands, projects=project)
+    desk = Desk(bus=bus, journal=journal, errands=errands, projects=project, state_dir=state_dir)
     changes = Changes(desk, supervisor)
     desk.changed = changes.sign
     bus.on("project.removed", lambda event: changes.forget(event.project_id))
     journal.vouch("git:project", project.knows)
-    service = GitService(desk, journal, state_dir)
+    service = GitService(desk, journal)
     await service.recover()
     yield service
 

@@ -31,8 +31,6 @@ from domains.git.worktree_listing import Listed, inside, listed, shown
 
 log = structlog.get_logger(__name__)
 
-FOLDER = "worktrees"
-"""Where in the state dir they are: one folder a project."""
 
 PATIENCE = 2.0
 """Seconds that processes have to leave the work tree of a session that has ended."""
@@ -52,10 +50,9 @@ CLEAN = (
 class Worktrees:
     """The work trees of projects; sessions have theirs by `add_for` and `remove_unneeded`."""
 
-    def __init__(self, desk: Desk, state_dir: Path) -> None:
-        """Work at this desk, and keep new ones in this state dir."""
+    def __init__(self, desk: Desk) -> None:
+        """Work at this desk."""
         self._desk = desk
-        self._folder = Path(state_dir).resolve() / FOLDER
 
     @handles(ListWorktrees)
     async def list(self, command: ListWorktrees, caller: Caller) -> ManyWorktrees:
@@ -192,7 +189,7 @@ class Worktrees:
         return str(path), not known
 
     def _place(self, project_id: str) -> Path:
-        return self._folder / project_id
+        return self._desk.worktrees / project_id
 
     async def _told(self, git: Work, entry: Listed, main: Listed, *, details: bool) -> Worktree:
         clean = merged = None

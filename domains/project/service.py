@@ -34,6 +34,9 @@ from domains.project.commands import (
 )
 from domains.project.events import ProjectCreated, ProjectRemoved, ProjectUpdated
 
+WORKTREES = "worktrees"
+"""Where git keeps work trees for projects, in the state dir: `worktrees/PROJECT/NAME`."""
+
 SCRATCH = "scratch"
 """Id of the project for what is started without one; its folder is in the state dir."""
 
@@ -69,13 +72,14 @@ class ProjectService:
         *,
         bus: EventBus,
         journal: Journal,
-        scratch: Path,
+        state_dir: Path,
         find_agents: Callable[[], Sequence[str]],
     ) -> None:
         """Know no project yet; `open_service` reads them. `find_agents` looks for programs."""
         self._bus = bus
         self._journal = journal
-        self._scratch = scratch
+        self._scratch = state_dir / "scratch"
+        self._worktrees = str(state_dir.resolve() / WORKTREES)
         self._find_agents = find_agents
         self._projects: dict[str, Project] = {}
 
@@ -120,13 +124,13 @@ class ProjectService:
                     f"{str(cwd)[:200]!r} is relative: to which project? Give projectId"
                 )
             folder = await asyncio.to_thread(_resolved, str(cwd))
-            return self._around(folder).id, folder
+            return (self._in_worktree(folder) or self._around(folder)).id, folder
         project = self._get(project_id)
         if cwd is None:
             folder = await asyncio.to_thread(_resolved, project.path)
             return project.id, folder
         folder = await asyncio.to_thread(_resolved, str(Path(project.path) / cwd))
-        if not _inside(folder, project.path):
+        if not (_inside(folder, project.path) or self._in_worktree(folder) is project):
             raise BadRequest(f"{folder} is outside the project {project.name} ({project.path})")
         return project.id, folder
 
@@ -225,6 +229,12 @@ class ProjectService:
             raise NotFound(f"there is no project {project_id[:80]!r}; 'agentcmd project list'")
         return project
 
+    def _in_worktree(self, folder: str) -> Project | None:
+        """Find the project of whose repository a folder is in another work tree, kept by git's."""
+        if not _inside(folder, self._worktrees) or folder == self._worktrees:
+            return None
+        return self._projects.get(Path(folder).relative_to(self._worktrees).parts[0])
+
     def _around(self, folder: str) -> Project:
         """Find the innermost project that a folder is in."""
         around = [each for each in self._projects.values() if _inside(folder, each.path)]
@@ -280,9 +290,7 @@ async def open_service(
     find_agents: Callable[[], Sequence[str]],
 ) -> AsyncIterator[ProjectService]:
     """Open the project service."""
-    service = ProjectService(
-        bus=bus, journal=journal, scratch=state_dir / "scratch", find_agents=find_agents
-    )
+    service = ProjectService(bus=bus, journal=journal, state_dir=state_dir, find_agents=find_agents)
     await service.load()
     yield service
 

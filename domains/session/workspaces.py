@@ -53,22 +53,25 @@ class Workspaces:
         The folder is at the same place in the work tree as `cwd` is in the project. Conflict where
         the project is no repository, or that folder is in no commit.
         """
+        if kind == "stay":
+            return cwd, None
+        top = await asyncio.to_thread(os.path.realpath, root)
+        if not Path(cwd).is_relative_to(top):
+            raise Conflict(f"{cwd} is in a work tree of its own already; leave workspace out")
         branch = f"agentcmd/{session_id}"
         if kind == "branch":
             await self._git.worktrees.branch_for(project_id, branch)
             return cwd, Workspace(kind=kind, branch=branch)
-        if kind == "worktree":
-            below = Path(cwd).relative_to(await asyncio.to_thread(os.path.realpath, root))
-            path, branch = await self._git.worktrees.add_for(project_id, session_id, branch, None)
-            workspace = Workspace(kind=kind, branch=branch, path=path)
-            if not await asyncio.to_thread(Path(path, below).is_dir):
-                await self.abandon(project_id, workspace)
-                raise Conflict(
-                    f"{below} is in no commit, so a work tree has no such folder: commit it, or "
-                    "begin in the project's own folder"
-                )
-            return str(Path(path, below)), workspace
-        return cwd, None
+        below = Path(cwd).relative_to(top)
+        path, branch = await self._git.worktrees.add_for(project_id, session_id, branch, None)
+        workspace = Workspace(kind=kind, branch=branch, path=path)
+        if not await asyncio.to_thread(Path(path, below).is_dir):
+            await self.abandon(project_id, workspace)
+            raise Conflict(
+                f"{below} is in no commit, so a work tree has no such folder: commit it, or "
+                "begin in the project's own folder"
+            )
+        return str(Path(path, below)), workspace
 
     async def abandon(self, project_id: str, workspace: Workspace | None) -> None:
         """Take a workspace away whose session has not come about."""

@@ -303,3 +303,37 @@ def test_a_list_of_worktrees_is_read_field_by_field():
     ]
     lines = b"worktree /own\nHEAD " + b"a" * 40 + b"\ndetached\nlocked why\n\n"
     assert parse_worktrees(lines, b"\n") == [Listed("/own", "a" * 40, None, "why")]
+
+
+async def test_git_and_all_that_runs_go_into_another_work_tree_by_its_name(running, tmp_path):
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a": "one\n"})
+    Repo(tmp_path / "other").commit({"b": "two\n"})
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        made = await ran(client, project, "worktree_add", name="topic")
+        path = Path(made["worktree"]["path"])
+        (path / "new").write_text("n\n")
+        status = await ran(client, project, "status", worktree="topic")
+        assert [each["path"] for each in status["files"]] == ["new"]
+        assert status["summary"]["branch"] == "topic"
+        assert (await ran(client, project, "status"))["files"] == []
+        ran_in = await client.call(
+            "session.create", {"agent": "command", "argv": ["pwd"], "cwd": str(path)}
+        )
+        assert (ran_in["session"]["projectId"], ran_in["session"]["cwd"]) == (project, str(path))
+        with pytest.raises(Conflict, match="leave workspace out"):
+            await client.call(
+                "session.create",
+                {"agent": "command", "argv": ["pwd"], "cwd": str(path), "workspace": "worktree"},
+            )
+        for name, error in (("none", Conflict), ("..", Conflict), (".", Conflict)):
+            with pytest.raises(error):
+                await ran(client, project, "status", worktree=name)
+        foreign = path.parent / "foreign"
+        foreign.symlink_to(tmp_path / "other")
+        with pytest.raises(Conflict, match="no worktree of this project"):
+            await ran(client, project, "status", worktree="foreign")
+        with pytest.raises(BadRequest, match="leave worktree out"):
+            await ran(client, project, "init", worktree="topic")
+        foreign.unlink()
