@@ -44,6 +44,7 @@ from daemon.web.doors import Doors
 from daemon.web.metrics import Sample
 from domains import DOMAINS
 from domains.session.agents import ADAPTERS
+from domains.workflow.schema import json_schema
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,11 @@ NAMED = 3
 def build_registry(domains: Iterable[ModuleType] = DOMAINS) -> Registry:
     """Collect what the domains and the connection itself declare."""
     return Registry.of((messages, *domains))
+
+
+def workflow_schema() -> dict[str, Any]:
+    """Give the JSON Schema of workflow files, for editors."""
+    return json_schema()
 
 
 class Daemon:
@@ -211,6 +217,7 @@ class Daemon:
             "shell_settings": self.settings.shell,
             "file_settings": self.settings.file,
             "agents": self.settings.agents,
+            "commands": self._dispatcher,
             "guard": self._guard,
             "find_agents": self._find_agents,
             "request_stop": self.stop_requested.set,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domains import file, git, project, session, shell, system, task
+from domains import file, git, project, session, shell, system, task, workflow
 
-DOMAINS = (project, git, file, session, shell, task, system)
+DOMAINS = (project, git, file, session, shell, workflow, task, system)
 """In the order in which they open; a domain may need those before it."""

@@ -57,6 +57,7 @@ def test_only_the_supervisor_starts_tasks():
         "daemon/cli/sessions.py",
         "daemon/cli/attached.py",
         "daemon/cli/git.py",
+        "daemon/cli/watching.py",
     }
     for path in SOURCES:
         if str(path.relative_to(ROOT)) not in owners:
@@ -126,6 +127,7 @@ def test_every_event_and_command_has_its_published_sentence():
         "shell",
         "task",
         "system",
+        "workflow",
     }
 
 

@@ -24,6 +24,7 @@ from daemon.cli import (
     shell,
     tasks,
     tokens,
+    workflow,
 )
 from daemon.client import NoDaemon
 from daemon.core.errors import AgentcmdError, BadRequest, InvalidChannel
@@ -61,6 +62,7 @@ GROUPS = (
     shell,
     sessions,
     git,
+    workflow,
     tokens,
     tasks,
     channels,

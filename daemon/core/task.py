@@ -357,6 +357,11 @@ class Tasks:
         """Let nothing new begin, because the daemon stops."""
         self._stopping = True
 
+    @property
+    def stopping(self) -> bool:
+        """Tell whether the daemon stops."""
+        return self._stopping
+
     def require_open(self) -> None:
         """Refuse, with Unavailable, what would come too late to be stopped with the others.
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from daemon.app import build_registry
+from daemon.app import build_registry, workflow_schema
 from daemon.core.registry import Registry
 from daemon.reference.asyncapi import asyncapi
 from daemon.reference.docstrings import first_line
@@ -39,6 +39,7 @@ def written(root: Path, registry: Registry | None = None) -> dict[Path, str]:
     _, _, after = rest.partition(END)
     return {
         root / "config" / "default.toml": default_toml(),
+        root / "config" / "workflow.schema.json": _json(workflow_schema()),
         readme: f"{before}{BEGIN}\n{tables(registry)}\n{END}{after}",
         documents / "openapi.json": _json(openapi(registry)),
         documents / "asyncapi.json": _json(asyncapi(registry)),

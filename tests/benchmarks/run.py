@@ -25,6 +25,7 @@ import lag
 import spawns
 import terminals
 import watching
+import workflows
 
 BENCHMARKS = {
     "doors": doors.run,
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "spawns": spawns.run,
     "terminals": terminals.run,
     "watching": watching.run,
+    "workflows": workflows.run,
 }
 
 

@@ -11,6 +11,7 @@ from daemon.reference.examples import (
     git_combining,
     git_looking,
     git_remotes,
+    workflow,
     workspaces,
 )
 from daemon.reference.examples.core import REQUESTS, TS
@@ -28,6 +29,7 @@ PARTS = (
     git_looking,
     git_remotes,
     git_changing,
+    workflow,
 )
 
 EVENTS: dict[str, Data] = {name: data for part in PARTS for name, data in part.EVENTS.items()}

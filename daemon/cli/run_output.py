@@ -1,0 +1,109 @@
+"""What the steps of a run have written, and the files that were kept with it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from daemon.cli.connect import client
+from daemon.cli.drawing import harmless, size_of
+from daemon.cli.tasks import table
+from daemon.cli.timeline import ENDS, RUN
+from daemon.cli.view import write
+from daemon.client import Client
+from daemon.core.errors import BadRequest, NotFound
+
+Answer = dict[str, Any]
+
+
+async def logs(args: argparse.Namespace) -> int:
+    """Print what steps have written: of one as it is, of several with their names."""
+    channel = f"workflow:run:{args.id}"
+    midline: dict[tuple[str, str], str] = {}
+    async with client(args) as daemon:
+        found = await daemon.call("workflow.get", {"runId": args.id})
+        ended = found["run"]["state"] == "ended"
+        began = found["run"].get("startedAt", found["run"]["createdAt"])
+        known = [each["id"] for each in found.get("steps", ())]
+        follows = args.follow and not ended
+        if args.step and not follows and not any(_is_of(each, args.step) for each in known):
+            raise NotFound(f"the run has no step {args.step!r} that has begun")
+        messages = daemon.subscribe(channel, since=0) if follows else daemon.history(channel)
+        async for message in messages:
+            if message.type == f"{RUN}step.output":
+                await asyncio.to_thread(_print_output, message.data, args.step, midline)
+            elif follows and message.type in ENDS and (message.ts or 0) >= began:
+                break
+    for (stream, step), rest in midline.items():
+        if rest:
+            write(sys.stderr if stream == "stderr" else sys.stdout, f"{step} | {rest}\n")
+    return 0
+
+
+def _print_output(data: Answer, only: str | None, midline: dict[tuple[str, str], str]) -> None:
+    step, stream = data["stepId"], data["stream"]
+    if only and not _is_of(step, only):
+        return
+    out, text = sys.stderr if stream == "stderr" else sys.stdout, data["content"]
+    if step != only:
+        *lines, rest = (midline.get((stream, step), "") + text).split("\n")
+        midline[stream, step] = rest
+        text = "".join(f"{step} | {line}\n" for line in lines)
+    write(out, text)
+
+
+def _is_of(step: str, around: str) -> bool:
+    """Tell whether a step is another, or within it."""
+    return f"{step}/".startswith(f"{around}/")
+
+
+async def artifacts(args: argparse.Namespace) -> int:
+    """List the files kept with a run, or get one."""
+    async with client(args) as daemon:
+        if args.name:
+            await daemon.call("workflow.artifact", {"runId": args.id, "name": args.name})
+            path = f"/api/runs/{args.id}/artifact?name={quote(args.name)}"
+            await _download(daemon, path, args.output or _free(args.name))
+            return 0
+        if args.output:
+            raise BadRequest("-o needs the NAME of the artifact")
+        found = await _kept(daemon, args.id)
+    if args.json:
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+        return 0
+    rows = [("NAME", "SIZE", "STEP")]
+    rows += [(each["name"], size_of(each["size"]), harmless(each["stepId"])) for each in found]
+    sys.stdout.write(table(rows))
+    return 0
+
+
+async def _kept(daemon: Client, run_id: str) -> list[Answer]:
+    """Give the artifacts that the run tells of, of each name the last."""
+    await daemon.call("workflow.get", {"runId": run_id})  # one that is not there is an error
+    kept = {}
+    async for message in daemon.history(f"workflow:run:{run_id}"):
+        if message.type == f"{RUN}artifact":
+            kept[message.data["name"]] = message.data
+    return list(kept.values())
+
+
+def _free(name: str) -> str:
+    if Path(name).name != name or Path(name).exists():
+        raise BadRequest(f"{name!r} is here already: say where to write with -o FILE")
+    return name
+
+
+async def _download(daemon: Client, path: str, name: str) -> None:
+    with ExitStack() as stack:
+        file: BinaryIO = sys.stdout.buffer
+        if name != "-":
+            file = stack.enter_context(await asyncio.to_thread(Path(name).open, "wb"))
+        async for piece in daemon.download(path):
+            await asyncio.to_thread(file.write, piece)
+        await asyncio.to_thread(file.flush)

@@ -1,0 +1,51 @@
+"""How many runs with one key are under way: further ones wait, take their place, or are refused."""
+
+from __future__ import annotations
+
+from daemon.core.errors import Conflict
+from domains.workflow.definition import Concurrency
+from domains.workflow.failures import RunFailure
+from domains.workflow.live import LiveRun
+
+Key = tuple[str, str, str]
+"""Project, workflow, and what its `concurrency: key` came to."""
+
+
+class Lanes:
+    """A lane for each key, as long as anybody is in it; the first of it are under way."""
+
+    def __init__(self) -> None:
+        """Have nobody in any."""
+        self._lanes: dict[Key, list[LiveRun]] = {}
+
+    def require_place(self, key: Key, rule: Concurrency) -> None:
+        """Raise Conflict where one more would be refused."""
+        if rule.on_conflict == "reject" and len(self._lanes.get(key, ())) >= rule.limit:
+            raise Conflict(
+                f"{len(self._lanes[key])} runs of {key[1]} with the key {key[2]!r} are under way, "
+                f"and it allows {rule.limit}"
+            )
+
+    def enter(self, key: Key, rule: Concurrency, live: LiveRun) -> None:
+        """Let a run begin, now or when those before it have ended."""
+        lane = self._lanes.setdefault(key, [])
+        if rule.on_conflict == "replace":
+            under_way = [each for each in lane if not each.doomed]
+            for older in under_way[: max(0, len(under_way) + 1 - rule.limit)]:
+                older.fail(RunFailure("replaced", f"the run {live.run.id} takes its place"))
+        lane.append(live)
+        self._admit(lane, rule)
+        live.over.add_done_callback(lambda _: self._leave(key, rule, live))
+
+    def _leave(self, key: Key, rule: Concurrency, live: LiveRun) -> None:
+        lane = self._lanes[key]
+        lane.remove(live)
+        if lane:
+            self._admit(lane, rule)
+        else:
+            del self._lanes[key]
+
+    @staticmethod
+    def _admit(lane: list[LiveRun], rule: Concurrency) -> None:
+        for place, live in enumerate(lane):
+            live.move(max(0, place - rule.limit + 1))

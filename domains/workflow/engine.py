@@ -1,0 +1,346 @@
+"""The engine: begins runs and goes on with them, whoever wrote them and whatever was killed.
+
+Its port is small, so that another engine may stand here: `start`, `retry`, `fork`, `recover` for
+runs; `LiveRun.perform`, `waiting` and `inbox` for what is in them; `LiveRun.cancel` for their end.
+What it keeps are our own rows of runs and steps, from which clients read, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import structlog
+
+from daemon.core.bus import EventBus
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
+from daemon.core.ids import new_id
+from daemon.core.journal import Journal
+from daemon.core.supervisor import Supervisor
+from domains.workflow import arguments
+from domains.workflow.commands import Run, StepRecord
+from domains.workflow.concurrency import Key, Lanes
+from domains.workflow.definition import Concurrency, Definition, Json
+from domains.workflow.events import RunCreated
+from domains.workflow.expressions import Expressions
+from domains.workflow.failures import RunFailure
+from domains.workflow.library import Library, Source
+from domains.workflow.live import LiveRun
+from domains.workflow.pace import Pace
+from domains.workflow.records import RunRecords, Stored
+from domains.workflow.templates import BadExpression
+from domains.workflow.timeline import SETTLED
+
+log = structlog.get_logger(__name__)
+
+Body = Callable[[LiveRun], Awaitable[Json]]
+"""Does all the steps of a run, and gives what it comes to."""
+
+Release = Callable[[LiveRun], Awaitable[None]]
+
+MOST = 10_000
+"""Runs that have not ended; they are in memory."""
+
+
+class Engine:
+    """Live runs are in memory, ended ones on disk only."""
+
+    def __init__(
+        self,
+        *,
+        bus: EventBus,
+        journal: Journal,
+        supervisor: Supervisor,
+        library: Library,
+        root: Callable[[str], str],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """Run what the library has; `root` gives a project's folder.
+
+        `stopping` tells whether the daemon stops: then nothing that fails is a fault of its own.
+        """
+        self.records = RunRecords(journal)
+        self.live: dict[str, LiveRun] = {}
+        self.recovered = asyncio.Event()
+        self._bus = bus
+        self._journal = journal
+        self._supervisor = supervisor
+        self._library = library
+        self._root = root
+        self._stopping = stopping
+        self._lanes = Lanes()
+        self._pace = Pace(journal.gate)
+        self._asked: dict[tuple[str, ...], Asked] = {}
+        self._body: Body
+        self._release: Release
+
+    def attach(self, body: Body, release: Release) -> None:
+        """Learn what does the steps of a run, and what lets its workspace go."""
+        self._body, self._release = body, release
+
+    async def start(
+        self,
+        project_id: str,
+        workflow: str,
+        args: Json,
+        *,
+        user: str,
+        key: str | None = None,
+        parent: str | None = None,
+    ) -> Run:
+        """Start a run; with a `key` that was used before, it is that run that is given."""
+        root = self._root(project_id)
+        if key is None:
+            return await self._start_by(root, project_id, workflow, args, user, None, parent)
+        async with self._one_at_a_time("start", project_id, workflow, key):
+            known = await self.records.once(project_id, workflow, key)
+            if known is not None:
+                live = self.live.get(known.id)
+                return live.run if live is not None else known
+            return await self._start_by(root, project_id, workflow, args, user, key, parent)
+
+    async def _start_by(
+        self,
+        root: str,
+        project_id: str,
+        workflow: str,
+        args: Json,
+        user: str,
+        key: str | None,
+        parent: str | None,
+    ) -> Run:
+        source = await self._library.need(root, workflow)
+        definition = await asyncio.to_thread(self._library.read, source)
+        checked = await asyncio.to_thread(arguments.check, definition, args)
+        await self._pace.turn()  # many may be started at once
+        run = self._new(definition, project_id, user, checked, parent)
+        return await self._start(run, source, definition, key, [])
+
+    async def retry(self, stored: Stored, user: str) -> LiveRun:
+        """Run an ended run again from the step that failed, by what its file is now."""
+        id_ = stored.run.id
+        async with self._one_at_a_time("retry", id_):
+            stored = await self.stored(id_)  # another may just have retried it
+            if id_ in self.live:
+                raise Conflict("the run has not ended; cancel it first")
+            if stored.run.end is not None and stored.run.end.type == "completed":
+                raise Conflict("the run came to its end; fork it from the step that is to run anew")
+            root = self._root(stored.run.project_id)
+            source = await self._library.need(root, stored.run.workflow)
+            definition = await asyncio.to_thread(self._library.read, source)
+            return self._retry(stored, source, definition, user)
+
+    def _retry(self, stored: Stored, source: Source, definition: Definition, user: str) -> LiveRun:
+        changed = definition.digest != stored.run.digest
+        run = msgspec.structs.replace(
+            stored.run, state="queued", end=None, ended_at=None, started_at=None, phase=None,
+            attempt=stored.run.attempt + 1, digest=definition.digest,
+        )  # fmt: skip
+        self._require_place(run, definition)
+        self.records.save(run)
+        self.records.save_source(run.id, source.text)
+        self.records.save_verdict(run.id, None)
+        live = self._begin(stored._replace(run=run, verdict=None), definition, recovered=False)
+        live.timeline.reopen()
+        live.annotate(f"{user} retries it{', by its file as it is now' if changed else ''}")
+        return live
+
+    async def fork(self, stored: Stored, step_id: str, args: Json, user: str) -> Run:
+        """Start a new run with what an earlier one came to before a step."""
+        steps = stored.steps
+        place = next((n for n, each in enumerate(steps) if each.id == step_id), None)
+        if place is None:
+            known = ", ".join(each.id for each in steps[:20])
+            raise NotFound(f"the run has no step {step_id[:80]!r}; it has: {known}")
+        earlier = stored.run
+        source = await self._library.need(self._root(earlier.project_id), earlier.workflow)
+        definition = await asyncio.to_thread(self._library.read, source)
+        given = earlier.args if args is None else args
+        checked = await asyncio.to_thread(arguments.check, definition, given)
+        run = self._new(definition, earlier.project_id, user, checked, earlier.id)
+        kept = [
+            each
+            for each in steps[:place]
+            if each.state in SETTLED and not step_id.startswith(f"{each.id}/")
+        ]
+        return await self._start(run, source, definition, None, kept)
+
+    async def recover(self) -> None:
+        """Go on with what was under way when the daemon last ended."""
+        self._journal.on_forget(self.records.forget)
+        found: dict[str, dict[str, Source]] = {}
+        unended = await self.records.unended()
+        unended.sort(
+            key=lambda each: each.run.started_at is None
+        )  # those that were under way first
+        for stored in unended:
+            definition, remark = await self._definition(stored, found)
+            live = self._begin(stored, definition, recovered=True)
+            if remark:
+                live.annotate(remark, "warning")
+            if definition is _NOTHING:
+                live.fail(RunFailure("broken_definition", remark))
+        self._cancel_children()
+        self.recovered.set()
+        await self._journal.flushed()
+
+    def _cancel_children(self) -> None:
+        """Cancel what a run had started that was about to end when the daemon did."""
+        for live in self.live.values():
+            if live.doomed:
+                for step in live.timeline.records():
+                    child = self.live.get(step.child or "")
+                    if child is not None and step.state not in SETTLED:
+                        child.cancel(live.run.user)
+
+    async def stored(self, run_id: str) -> Stored:
+        """Read a run whole; NotFound for an unknown one."""
+        live = self.live.get(run_id)
+        found = await self.records.get(run_id)
+        if found is None:
+            raise NotFound(f"there is no run {run_id[:80]!r}; see workflow.runs")
+        if live is not None:
+            return found._replace(run=live.run, steps=live.timeline.records())
+        return found
+
+    # Inside
+
+    def _new(
+        self, definition: Definition, project_id: str, user: str, args: Json, parent: str | None
+    ) -> Run:
+        return Run(
+            id=new_id(),
+            project_id=project_id,
+            workflow=definition.id,
+            name=definition.name,
+            state="queued",
+            user=user,
+            created_at=time.time(),
+            digest=definition.digest,
+            args=args,
+            phases=list(definition.phases),
+            cwd=self._root(project_id),
+            parent=parent,
+        )
+
+    async def _start(
+        self,
+        run: Run,
+        source: Source,
+        definition: Definition,
+        key: str | None,
+        steps: Sequence[StepRecord],
+    ) -> Run:
+        """Begin a new run, with steps that are settled already."""
+        self._require_place(run, definition)
+        self.records.add(run, source.text, key)
+        for number, step in enumerate(steps):
+            self.records.save_step(run.id, number, step)
+        self._bus.emit(RunCreated(run_id=run.id, project_id=run.project_id, run=run))
+        stored = Stored(run, source.text, [*steps], [], following=len(steps))
+        live = self._begin(stored, definition, recovered=False)
+        await self._journal.flushed()
+        return live.run
+
+    def _begin(self, stored: Stored, definition: Definition, *, recovered: bool) -> LiveRun:
+        live = LiveRun(
+            stored,
+            definition,
+            bus=self._bus,
+            journal=self._journal,
+            records=self.records,
+            supervisor=self._supervisor,
+            pace=self._pace,
+            stopping=self._stopping,
+            release=self._release,
+            ended=self._ended,
+        )
+        run = stored.run
+        self.live[run.id] = live
+        live.begin(self._body, recovered=recovered)
+        rule, key = definition.concurrency, self._key(run, definition)
+        if rule is None or key is None:
+            live.move(0)
+        else:
+            self._lanes.enter(key, rule, live)
+        return live
+
+    def _ended(self, live: LiveRun) -> None:
+        self.live.pop(live.run.id, None)
+
+    def _require_place(self, run: Run, definition: Definition) -> None:
+        """Refuse a run for which there is no place: of its key, or at all."""
+        if len(self.live) >= MOST:
+            raise Unavailable(f"{MOST} runs have not ended; cancel some, or wait for them")
+        rule = definition.concurrency
+        if rule is not None:
+            try:
+                self._lanes.require_place(_key(run, rule), rule)
+            except BadExpression as error:
+                raise BadRequest(f"the key of its concurrency cannot be told: {error}") from None
+
+    @staticmethod
+    def _key(run: Run, definition: Definition) -> Key | None:
+        """Give a run's lane; one whose key cannot be told any more is in none."""
+        try:
+            return None if definition.concurrency is None else _key(run, definition.concurrency)
+        except BadExpression:
+            return None
+
+    async def _definition(
+        self, stored: Stored, found: dict[str, dict[str, Source]]
+    ) -> tuple[Definition, str]:
+        """Read what a run goes on with: its file as it is now, else what it began with.
+
+        `found` holds the files of each project, which are looked for once.
+        """
+        run = stored.run
+        try:
+            root = self._root(run.project_id)
+            if root not in found:
+                found[root] = {each.id: each for each in await self._library.sources(root)}
+            source = found[root].get(run.workflow) or await self._library.need(root, run.workflow)
+            definition = self._library.read(source)
+        except (AgentcmdError, OSError) as error:
+            said = getattr(error, "message", None) or str(error)
+            try:
+                kept = self._library.kept(run.workflow, stored.source)
+                return self._library.read(kept), f"it goes on as it began: {said}"
+            except AgentcmdError as broken:
+                return _NOTHING, f"{said}; and as it began: {broken.message}"
+        if definition.digest == run.digest:
+            return definition, ""
+        return definition, "its file has changed: it goes on with the new one, by the steps' names"
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, *about: str) -> AsyncIterator[None]:
+        """Have those who ask for the same thing come one after the other."""
+        asked = self._asked.setdefault(about, Asked())
+        asked.count += 1
+        try:
+            async with asked.lock:
+                yield
+        finally:
+            asked.count -= 1
+            if not asked.count:
+                del self._asked[about]
+
+
+class Asked:
+    """Those who ask for one thing."""
+
+    def __init__(self) -> None:
+        """Have nobody ask yet."""
+        self.lock = asyncio.Lock()
+        self.count = 0
+
+
+_NOTHING = Definition(id="", name="", path="", language="yaml", digest="")
+
+
+def _key(run: Run, rule: Concurrency) -> Key:
+    names = {"args": run.args, "project": {"id": run.project_id, "path": run.cwd}}
+    return run.project_id, run.workflow, Expressions().text(rule.key, names)

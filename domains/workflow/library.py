@@ -1,0 +1,130 @@
+"""The workflows of a project: found in its folder, read when they have changed, broken ones too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from daemon.core.errors import BadRequest, NotFound
+from domains.workflow import yaml_file
+from domains.workflow.commands import Workflow, WorkflowProblem
+from domains.workflow.definition import Definition
+
+FOLDER = Path(".agent") / "workflows"
+
+ENDINGS: dict[str, Literal["yaml", "python"]] = {".yaml": "yaml", ".yml": "yaml", ".py": "python"}
+
+MOST = 1000
+"""Files that are looked at in one project."""
+
+FILE_BYTES = 1 << 20
+
+
+class Source(NamedTuple):
+    """A workflow's file as it is now."""
+
+    id: str
+    path: str
+    language: Literal["yaml", "python"]
+    text: bytes
+
+
+Read = Callable[[Source], Definition]
+"""Reads a file of one language; BadRequest says what is wrong with it."""
+
+
+class Library:
+    """Finds and reads workflows; what was read is kept as long as the file is the same."""
+
+    def __init__(self, readers: dict[str, Read] | None = None) -> None:
+        """Read YAML, and what else there are readers for."""
+        self._readers: dict[str, Read] = {"yaml": _read_yaml, **(readers or {})}
+        self._kept: dict[tuple[str, bytes], Definition] = {}
+
+    async def sources(self, root: str) -> list[Source]:
+        """Find the files of a project."""
+        return await asyncio.to_thread(_find, Path(root))
+
+    async def need(self, root: str, workflow: str) -> Source:
+        """Find one by its id; NotFound lists what there is."""
+        found = await self.sources(root)
+        for each in found:
+            if each.id == workflow:
+                return each
+        known = ", ".join(each.id for each in found[:20]) or "none"
+        raise NotFound(
+            f"there is no workflow {workflow[:80]!r} in {FOLDER} of this project; there is: {known}"
+        )
+
+    def kept(self, workflow: str, text: bytes) -> Source:
+        """Give the file that a run began with, which was kept with it."""
+        language: Literal["yaml", "python"] = "python" if _is_python(text) else "yaml"
+        return Source(workflow, f"{workflow} (as it began)", language, text)
+
+    def read(self, source: Source) -> Definition:
+        """Read one; BadRequest says what is wrong with it."""
+        key = (source.path, source.text)
+        known = self._kept.get(key)
+        if known is None:
+            if len(source.text) > FILE_BYTES:
+                raise BadRequest(f"{source.path} is larger than {FILE_BYTES} bytes")
+            if len(self._kept) >= MOST:
+                self._kept.clear()
+            known = self._kept[key] = self._readers[source.language](source)
+        return known
+
+    def described(self, source: Source) -> Workflow:
+        """Tell about one, or what is wrong with it."""
+        try:
+            found = self.read(source)
+        except BadRequest as error:
+            return Workflow(
+                id=source.id,
+                path=source.path,
+                language=source.language,
+                problem=error.message,
+                problems=[
+                    WorkflowProblem(
+                        line=each["line"],
+                        message=each["message"],
+                        allowed=list(each.get("allowed", ())),
+                    )
+                    for each in error.details.get("problems", ())
+                ],
+            )
+        return Workflow(
+            id=found.id,
+            path=found.path,
+            language=found.language,
+            name=found.name,
+            description=found.description,
+            args=found.args,
+            required=list(found.required),
+            phases=list(found.phases),
+        )
+
+
+def _read_yaml(source: Source) -> Definition:
+    return yaml_file.parse(source.text, id=source.id, path=source.path)
+
+
+def _find(root: Path) -> list[Source]:
+    """Read the files; links that lead out of the project are passed over."""
+    folder = root / FOLDER
+    found = []
+    for path in sorted(folder.rglob("*"))[:MOST]:
+        language = ENDINGS.get(path.suffix)
+        if language is None or not path.is_file() or not path.resolve().is_relative_to(root):
+            continue
+        name = str(path.relative_to(folder).with_suffix(""))
+        with path.open("rb") as file:
+            text = file.read(FILE_BYTES + 1)
+        found.append(Source(name, str(path.relative_to(root)), language, text))
+    return found
+
+
+def _is_python(text: bytes) -> bool:
+    """Tell the two languages apart: no YAML file of ours has a line that begins so."""
+    return any(line.startswith((b"@workflow", b"async def ")) for line in text.splitlines())

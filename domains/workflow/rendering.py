@@ -1,0 +1,108 @@
+"""The fields of a step as they are when it runs: each rendered in the way that is safe for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+
+from daemon.core.errors import BadRequest
+from domains.workflow import durations
+from domains.workflow.definition import Json, Step
+from domains.workflow.evaluation import Names
+from domains.workflow.expressions import Expressions
+from domains.workflow.problems import shown
+from domains.workflow.templates import BadExpression
+
+MAX_VARIABLES = 200_000
+"""In bytes: what the variables of one step may have together."""
+
+
+def rendered(step: Step, names: Names) -> dict[str, Json]:
+    """Give a step's fields, rendered; BadRequest with the field that cannot be, and why.
+
+    `run` is text for `sh -c`, `for_each` the list of items, `sleep` seconds, `match` is
+    left for `Expressions.condition`. The arguments of git and of a workflow keep their types,
+    all else is text.
+    """
+    made = {}
+    for name, value in step.fields.items():
+        try:
+            made[name] = _BY_NAME.get(name, _text)(value, names, step)
+        except BadRequest as error:
+            raise BadExpression(f"{step.id}: {name}: {error.message}") from None
+    return made
+
+
+def variables(env: Mapping[str, str], names: Names) -> dict[str, str]:
+    """Give environment variables, rendered."""
+    expressions = Expressions()
+    made = {name: expressions.text(value, names) for name, value in env.items()}
+    if any("\0" in value for value in made.values()):
+        raise BadExpression("a variable holds a NUL character; no program takes that")
+    try:
+        size = sum(len(name) + len(value.encode()) for name, value in made.items())
+    except UnicodeEncodeError:
+        raise BadExpression("a variable holds half a character") from None
+    if size > MAX_VARIABLES:
+        raise BadExpression(f"the variables have {size:,} bytes; allowed: {MAX_VARIABLES:,} in all")
+    return made
+
+
+def _text(value: Json, names: Names, step: Step) -> Json:
+    """Render texts to texts, wherever they stand in it."""
+    if isinstance(value, str):
+        return Expressions().text(value, names)
+    if isinstance(value, dict):
+        return {key: _text(one, names, step) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_text(one, names, step) for one in value]
+    return value
+
+
+def _data(value: Json, names: Names, _: Step) -> Json:
+    return Expressions().render(value, names)
+
+
+def _shell(value: Json, names: Names, _: Step) -> Json:
+    return Expressions().shell(value, names)
+
+
+def _items(value: Json, names: Names, step: Step) -> Json:
+    return Expressions().items(value, names, step.fields.get("max_items", 1000))
+
+
+def _seconds(value: Json, names: Names, _: Step) -> Json:
+    return durations.parse(Expressions().render(value, names))
+
+
+def _variables(value: Json, names: Names, _: Step) -> Json:
+    return variables(value, names)
+
+
+def _later(value: Json, _: Names, __: Step) -> Json:
+    return value
+
+
+def _place(value: Json, names: Names, _: Step) -> Json:
+    """Render a path, and refuse one that leads out of the project; links are not followed here."""
+    path = Expressions().text(value, names)
+    if not path or path.startswith("/") or ".." in PurePosixPath(path).parts or "\0" in path:
+        raise BadExpression(f"{shown(path)!r} leads out of the project; allowed: a relative path")
+    return path
+
+
+def _artifact(value: Json, names: Names, step: Step) -> Json:
+    return _text(value, names, step) | {"path": _place(value["path"], names, step)}
+
+
+_BY_NAME: Mapping[str, Callable[[Json, Names, Step], Json]] = {
+    "run": _shell,
+    "git": _data,
+    "args": _data,
+    "for_each": _items,
+    "sleep": _seconds,
+    "match": _later,
+    "env": _variables,
+    "cwd": _place,
+    "artifact": _artifact,
+}

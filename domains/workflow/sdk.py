@@ -1,0 +1,381 @@
+"""What workflows in Python are written with: `@workflow`, and the run that each is given."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack
+
+import msgspec
+
+from domains.workflow import python_results as results
+from domains.workflow.python_results import AgentResult, Approval, CommandResult, StepError
+from domains.workflow.python_wire import FIELDS, ID, OWN, Answer, Json, Options, Start
+
+__all__ = ["AgentResult", "Approval", "CommandResult", "Run", "StepError", "workflow"]
+
+MAX_PARALLEL = 64
+
+MARK = "__agentcmd_workflow__"
+"""What a function has that was decorated."""
+
+Flow = TypeVar("Flow", bound=Callable[..., Awaitable[Any]])
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Work = Callable[[], Awaitable[Json]]
+
+
+def workflow(
+    function: Any = None,
+    /,
+    *,
+    name: str = "",
+    description: str = "",
+    phases: Sequence[str] = (),
+    workspace: Literal["stay", "branch", "worktree"] = "stay",
+    timeout: float | str | None = None,
+    concurrency: str | dict[str, Any] | None = None,
+    env: dict[str, str] | None = None,
+) -> Any:
+    """Make a function the workflow of its file: `async def it(run, ...)`.
+
+    The arguments are read from the text of the file, so they are literals; `timeout` is in seconds
+    or a text such as "30m", `concurrency` a key or a dict of `key`, `limit` and `on_conflict`.
+    """
+    del name, description, phases, workspace, timeout, concurrency, env
+
+    def mark(decorated: Flow) -> Flow:
+        setattr(decorated, MARK, True)
+        return decorated
+
+    return mark if function is None else mark(function)
+
+
+class Tries(TypedDict, total=False):
+    """How long a step may take and how often it is tried again, in seconds."""
+
+    timeout: float | None
+    retries: int
+    backoff: float
+
+
+class Named(Tries, total=False):
+    """The same, and what people call it."""
+
+    name: str | None
+
+
+class Common(Named, total=False):
+    """The same, and whether a failure is an error; without `check` it is a result."""
+
+    check: bool
+
+
+class Link(Protocol):
+    """The way to the daemon."""
+
+    async def ask(
+        self,
+        kind: str,
+        step_id: str,
+        fields: dict[str, Json],
+        options: Options,
+        phase: str | None,
+        work: Work | None,
+    ) -> Answer:
+        """Have a step done, `work` where it is done here; StepError where it failed."""
+
+
+_phase: ContextVar[str | None] = ContextVar("phase", default=None)
+
+
+class Run:
+    """A run, or the inside of a step of it: the steps asked for here bear that one's id."""
+
+    def __init__(
+        self, link: Link, about: Start, prefix: str = "", counts: dict[str, int] | None = None
+    ) -> None:
+        """Have steps done over this link."""
+        self.id = about.run_id
+        self.args = about.args
+        self.cwd = about.cwd
+        self.project_id = about.project_id
+        self.attempt = about.attempt
+        self._link = link
+        self._about = about
+        self._prefix = prefix
+        self._counts: dict[str, int] = {} if counts is None else counts
+
+    @asynccontextmanager
+    async def phase(self, name: str) -> AsyncIterator[None]:
+        """Count the steps inside as those of a phase, which `@workflow` has to list."""
+        known = self._about.phases
+        if name not in known:
+            listed = ", ".join(known) or "none, @workflow has to list them"
+            raise ValueError(f"there is no phase {name!r}; there is: {listed}")
+        before = _phase.set(name)
+        try:
+            yield
+        finally:
+            _phase.reset(before)
+
+    # Steps
+
+    async def command(
+        self,
+        id: str,  # noqa: A002  # as in YAML
+        text: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        check: bool = False,
+        **options: Unpack[Named],
+    ) -> CommandResult:
+        """Run a text for `sh -c`, or a program with its arguments; a failure is a result."""
+        text = text if isinstance(text, str) else shlex.join(text)
+        return await self._step(
+            "run",
+            id,
+            {"run": text, "cwd": cwd, "env": env},
+            {**options, "check": check},
+            results.command,
+        )
+
+    async def agent(
+        self,
+        id: str,  # noqa: A002
+        *,
+        prompt: str,
+        agent: str = "claude",
+        session: str | None = None,
+        model: str | None = None,
+        permission_mode: str | None = None,
+        allowed_tools: Sequence[str] | None = None,
+        system_prompt: str | None = None,
+        budget_usd: float | None = None,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        **options: Unpack[Common],
+    ) -> AgentResult:
+        """Ask an agent, in a new conversation or in that of `session`, and wait for its end."""
+        fields = {
+            "agent": agent,
+            "prompt": prompt,
+            "resume": session,
+            "model": model,
+            "permission_mode": permission_mode,
+            "allowed_tools": None if allowed_tools is None else list(allowed_tools),
+            "system_prompt": system_prompt,
+            "budget_usd": budget_usd,
+            "cwd": cwd,
+            "env": env,
+        }
+        return await self._step("agent", id, fields, options, results.agent)
+
+    async def git(self, id: str, operation: str, /, **args: Any) -> Any:  # noqa: A002
+        """Run an operation of git, and give what it answers."""
+        return await self._step(
+            "git", id, {"git": {"operation": operation, **args}}, {}, results.plain
+        )
+
+    async def approve(
+        self,
+        id: str,  # noqa: A002
+        message: str,
+        *,
+        otherwise: Literal["fail", "approve", "reject"] = "fail",
+        **options: Unpack[Common],
+    ) -> Approval:
+        """Ask somebody; a refusal is an error, unless `check` is false.
+
+        `otherwise` is what it means that nobody has answered when `timeout` is over.
+        """
+        fields = {"approve": message, "otherwise": otherwise}
+        return await self._step("approve", id, fields, options, results.approval)
+
+    async def wait_for(
+        self,
+        id: str,  # noqa: A002
+        event: str,
+        *,
+        match: str | None = None,
+        **options: Unpack[Common],
+    ) -> Any:
+        """Wait for an event from outside; gives its data. `match` is an expression over `event`."""
+        fields = {"wait_for": event, "match": match}
+        return await self._step("wait-for", id, fields, options, results.data)
+
+    async def sleep(self, id: str, seconds: float) -> None:  # noqa: A002
+        """Wait for a while, which a restart of the daemon does not prolong."""
+        await self._step("sleep", id, {"sleep": seconds}, {}, results.plain)
+
+    async def workflow(
+        self,
+        id: str,  # noqa: A002
+        workflow: str,
+        args: dict[str, Any] | None = None,
+        **options: Unpack[Common],
+    ) -> Any:
+        """Run another workflow to its end, and give what it returns."""
+        fields = {"workflow": workflow, "args": args}
+        return await self._step("workflow", id, fields, options, results.output)
+
+    async def artifact(
+        self,
+        id: str,  # noqa: A002
+        path: str,
+        name: str | None = None,
+        **options: Unpack[Tries],
+    ) -> None:
+        """Keep a file of the run's folder."""
+        fields = {"artifact": path} if name is None else {"artifact": path, "name": name}
+        await self._step("artifact", id, fields, options, results.plain)
+
+    async def annotation(
+        self,
+        message: str,
+        level: Literal["info", "warning", "error"] = "info",
+        id: str | None = None,  # noqa: A002
+    ) -> None:
+        """Remark something in the timeline."""
+        fields = {"annotation": message, "level": level}
+        await self._step("annotation", id or "annotation", fields, {}, results.plain)
+
+    async def step(
+        self,
+        id: str,  # noqa: A002
+        function: Callable[..., Any],
+        *args: Any,
+        **options: Unpack[Common],
+    ) -> Any:
+        """Call a function of the file and keep what it gives, which JSON has to be able to hold.
+
+        One that is not `async` runs in a thread. What has come to its end is not called again.
+        """
+
+        async def work() -> Json:
+            if iscoroutinefunction(function):
+                return await function(*args)
+            found = await asyncio.to_thread(function, *args)
+            return await found if isawaitable(found) else found
+
+        return await self._step("python", id, {}, options, results.plain, work)
+
+    # Steps with others inside
+
+    async def for_each(
+        self,
+        id: str,  # noqa: A002
+        items: Iterable[Item],
+        function: Callable[[Run, Item, int], Awaitable[Result]],
+        max_parallel: int = 1,
+    ) -> list[Result]:
+        """Call `function(scope, item, index)` for each item and give all results, in order.
+
+        Steps asked of the scope are called `ID/INDEX/STEP`. After a failure no further one begins.
+        """
+        step_id, listed = self._named(id), list(items)
+        works = [
+            partial(function, self._inside(f"{step_id}/{index}/"), item, index)
+            for index, item in enumerate(listed)
+        ]
+        return await self._block("for-each", step_id, works, max_parallel, {"items": len(listed)})
+
+    async def parallel(
+        self,
+        id: str,  # noqa: A002
+        *functions: Callable[[Run], Awaitable[Any]],
+    ) -> list[Any]:
+        """Call each `function(scope)` at once; steps asked of the scope are called `ID/STEP`."""
+        step_id = self._named(id)
+        scope = self._inside(f"{step_id}/")
+        works = [partial(function, scope) for function in functions]
+        return await self._block(
+            "parallel", step_id, works, MAX_PARALLEL, {"steps": len(functions)}
+        )
+
+    async def _block(
+        self,
+        kind: str,
+        step_id: str,
+        works: Sequence[Callable[[], Awaitable[Any]]],
+        limit: int,
+        result: Json,
+    ) -> list[Any]:
+        if not 1 <= limit <= MAX_PARALLEL:
+            raise ValueError(f"max_parallel of {step_id} is from 1 to {MAX_PARALLEL}")
+        given: list[list[Any]] = []
+
+        async def work() -> Json:
+            given.append(await _together(works, min(limit, max(1, len(works)))))
+            return result
+
+        await self._link.ask(kind, step_id, {}, Options(), _phase.get(), work)
+        if not given:  # it was done before: what is inside gives again what it gave
+            await work()
+        return given[-1]
+
+    # Inside
+
+    def _inside(self, prefix: str) -> Run:
+        return Run(self._link, self._about, prefix, self._counts)
+
+    def _named(self, id_: str) -> str:
+        """Give a step's whole id; one that is used again has its number behind it."""
+        if not re.fullmatch(ID, str(id_)):
+            raise ValueError(f"{id_!r} cannot be a step's id: 1 to 64 letters, digits, _ and -")
+        if id_ == OWN and not self._prefix:
+            raise ValueError(f"a step cannot be called {OWN!r}: that is the workflow's own output")
+        step_id = f"{self._prefix}{id_}"
+        count = self._counts[step_id] = self._counts.get(step_id, 0) + 1
+        return step_id if count == 1 else f"{step_id}#{count}"
+
+    async def _step(
+        self,
+        kind: str,
+        id_: str,
+        fields: dict[str, Json],
+        options: Mapping[str, Any],
+        shape: Callable[[Answer], Result],
+        work: Work | None = None,
+    ) -> Result:
+        given = {key: value for key, value in fields.items() if value is not None}
+        try:
+            msgspec.convert(given, FIELDS[kind])
+            said = msgspec.convert(dict(options), Options)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"step {id_}: {error}") from None
+        step_id = self._named(id_)
+        try:
+            answer = await self._link.ask(kind, step_id, given, said, _phase.get(), work)
+        except StepError as error:
+            error.result = shape(Answer(0, error.result, error.code, error.message))
+            raise
+        return shape(answer)
+
+
+async def _together(works: Sequence[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:
+    """Do several things, at most `limit` at once; after a failure no further one begins."""
+    given: list[Any] = [None] * len(works)
+    failures: list[Exception] = []
+    pending = iter(enumerate(works))
+
+    async def worker() -> None:
+        for at, work in pending:
+            if failures:
+                return
+            try:
+                given[at] = await work()
+            except Exception as failure:  # noqa: BLE001  # whatever it is, it is the block's
+                failures.append(failure)
+
+    await asyncio.gather(*(worker() for _ in range(limit)))
+    if failures:
+        raise failures[0]
+    return given

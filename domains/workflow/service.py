@@ -1,0 +1,310 @@
+"""The workflow service: what clients ask of workflows and their runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from daemon.core.bus import EventBus
+from daemon.core.commands import Caller, handles
+from daemon.core.errors import Conflict, NotFound
+from daemon.core.journal import Journal
+from daemon.core.supervisor import Supervisor
+from daemon.core.task import Tasks, TaskSettings
+from domains.workflow import python_file
+from domains.workflow.commands import (
+    ApproveStep,
+    CancelRun,
+    ForkRun,
+    GetArtifact,
+    GetRun,
+    ListRuns,
+    ListWorkflows,
+    ManyRuns,
+    OneRun,
+    PauseRun,
+    ResumeRun,
+    RetryRun,
+    Run,
+    RunArtifact,
+    RunState,
+    SendEvent,
+    StartRun,
+    ValidateWorkflows,
+    Workflows,
+)
+from domains.workflow.definition import Json
+from domains.workflow.engine import Engine
+from domains.workflow.expressions import Expressions
+from domains.workflow.inbox import KEPT
+from domains.workflow.interpreter import Effects, Interpreter
+from domains.workflow.library import Library, Source
+from domains.workflow.live import LiveRun
+from domains.workflow.python_run import PythonRuns
+from domains.workflow.steps.artifact import Artifacts
+from domains.workflow.steps.child import ChildRuns
+from domains.workflow.steps.command import Commands
+from domains.workflow.steps.commanding import Commands as Dispatch
+from domains.workflow.steps.commanding import Others
+from domains.workflow.steps.waiting import Waits
+from domains.workflow.workspaces import Workspaces
+
+PAGE = 100
+"""Least rows that a list reads at once, of which a narrow token may see few."""
+
+
+class Projects(Protocol):
+    """What workflows need of the projects."""
+
+    def root(self, project_id: str) -> str:
+        """Give the folder of a project; NotFound for an unknown one."""
+
+
+class WorkflowService:
+    """Answers clients; the engine runs."""
+
+    def __init__(
+        self,
+        *,
+        bus: EventBus,
+        journal: Journal,
+        tasks: Tasks,
+        supervisor: Supervisor,
+        project: Projects,
+        commands: Dispatch,
+        task_settings: TaskSettings,
+        state_dir: Path,
+    ) -> None:
+        """Run workflows in these projects."""
+        self._journal = journal
+        self._supervisor = supervisor
+        self._projects = project
+        self._library = Library({"python": python_file.read})
+        self._expressions = Expressions()
+        self._artifacts = Artifacts(state_dir / "artifacts")
+        self._engine = Engine(
+            bus=bus,
+            journal=journal,
+            supervisor=supervisor,
+            library=self._library,
+            root=project.root,
+            stopping=lambda: tasks.stopping,
+        )
+        others, waits = Others(commands, bus), Waits(self._expressions)
+        self._workspaces = Workspaces(others)
+        self._effects: Effects = {
+            "run": Commands(tasks, task_settings).run,
+            "agent": others.agent,
+            "git": others.git,
+            "approve": waits.approve,
+            "wait-for": waits.wait_for,
+            "sleep": waits.sleep,
+            "workflow": ChildRuns(self._engine).run,
+            "annotation": annotate,
+            "artifact": self._artifacts.keep,
+        }
+        self._python = PythonRuns(self._effects, tasks, task_settings)
+        self._engine.attach(self._body, self._workspaces.release)
+
+    async def recover(self) -> None:
+        """Go on with what was under way when the daemon last ended."""
+        self._journal.on_forget(self._forget)
+        await self._engine.recover()
+
+    def _forget(self, channel: str) -> None:
+        """Drop the files of a run that is forgotten."""
+        prefix, _, run_id = channel.rpartition(":")
+        if prefix == "workflow:run":
+            drop = self._artifacts.drop(run_id)
+            self._supervisor.start(drop, name=f"artifacts:{run_id}")
+
+    # What there is
+
+    @handles(ListWorkflows)
+    async def list(self, command: ListWorkflows, caller: Caller) -> Workflows:
+        """List the workflows of a project."""
+        caller.require("read", f"project:{command.project_id}")
+        return await self._described(
+            await self._library.sources(self._projects.root(command.project_id))
+        )
+
+    @handles(ValidateWorkflows)
+    async def validate(self, command: ValidateWorkflows, caller: Caller) -> Workflows:
+        """Say what is wrong with workflows."""
+        caller.require("read", f"project:{command.project_id}")
+        root = self._projects.root(command.project_id)
+        if command.text is not None:
+            name = command.workflow or "text"
+            sources = [Source(name, f"{name}.yaml", "yaml", command.text.encode())]
+        elif command.workflow is not None:
+            sources = [await self._library.need(root, command.workflow)]
+        else:
+            sources = await self._library.sources(root)
+        return await self._described(sources)
+
+    # Runs
+
+    @handles(StartRun)
+    async def start(self, command: StartRun, caller: Caller) -> OneRun:
+        """Start a run."""
+        run = await self._engine.start(
+            command.project_id,
+            command.workflow,
+            command.args,
+            user=caller.sub,
+            key=command.idempotency_key,
+        )
+        return OneRun(run_id=run.id, run=run)
+
+    @handles(ListRuns)
+    async def runs(self, command: ListRuns, caller: Caller) -> ManyRuns:
+        """List the runs that the token may read."""
+        found: list[Run] = []
+        before = command.cursor or "~"  # sorts behind every id
+        size = max(command.limit, PAGE)
+        while len(found) < command.limit:
+            page = await self._engine.records.page(command, before, size)
+            found += [each for each in page if caller.may("read", f"workflow:run:{each.id}")]
+            if len(page) < size and len(found) <= command.limit:
+                return ManyRuns(runs=found[: command.limit])
+            before = page[-1].id
+        found = found[: command.limit]
+        return ManyRuns(runs=found, next_cursor=found[-1].id)
+
+    @handles(GetRun)
+    async def get(self, command: GetRun, _: Caller) -> OneRun:
+        """Tell about one run."""
+        stored = await self._engine.stored(command.run_id)
+        return OneRun(run_id=stored.run.id, run=stored.run, steps=stored.steps)
+
+    @handles(CancelRun)
+    async def cancel(self, command: CancelRun, caller: Caller) -> RunState:
+        """Cancel a run."""
+        live = await self._need_live(command.run_id)
+        live.cancel(caller.sub)
+        await asyncio.wait([live.over])
+        return await self._state(live)
+
+    @handles(PauseRun)
+    async def pause(self, command: PauseRun, caller: Caller) -> RunState:
+        """Have a run wait before its next step."""
+        live = await self._need_live(command.run_id)
+        live.pause(caller.sub)
+        return await self._state(live)
+
+    @handles(ResumeRun)
+    async def resume(self, command: ResumeRun, caller: Caller) -> RunState:
+        """Have a paused run go on."""
+        live = await self._need_live(command.run_id)
+        live.resume(caller.sub)
+        return await self._state(live)
+
+    @handles(RetryRun)
+    async def retry(self, command: RetryRun, caller: Caller) -> RunState:
+        """Run again from the step that failed."""
+        if command.run_id in self._engine.live:
+            raise Conflict("the run has not ended; cancel it first")
+        stored = await self._engine.stored(command.run_id)
+        return await self._state(await self._engine.retry(stored, caller.sub))
+
+    @handles(ForkRun)
+    async def fork(self, command: ForkRun, caller: Caller) -> OneRun:
+        """Start a new run with what this one came to before a step."""
+        stored = await self._engine.stored(command.run_id)
+        run = await self._engine.fork(stored, command.step_id, command.args, caller.sub)
+        return OneRun(run_id=run.id, run=run)
+
+    @handles(ApproveStep)
+    async def approve(self, command: ApproveStep, caller: Caller) -> RunState:
+        """Answer a step that waits for an approval."""
+        live = await self._need_live(command.run_id)
+        open_ = [id_ for id_, answer in live.answers.items() if not answer.done()]
+        step_id = command.step_id or (open_[0] if len(open_) == 1 else None)
+        if step_id is None:
+            which = ", ".join(open_) or "none"
+            raise Conflict(f"which step is meant? These wait for an approval: {which}")
+        if step_id not in open_:
+            if live.timeline.get(step_id) is None:
+                raise NotFound(f"the run has no step {step_id[:80]!r} that has begun")
+            raise Conflict(f"the step {step_id[:80]!r} has been answered, or waits for nobody")
+        said = {"approved": command.approved, "user": caller.sub, "comment": command.comment}
+        live.timeline.note(step_id, result=said)
+        live.answers[step_id].set_result(said)
+        return await self._state(live)
+
+    @handles(SendEvent)
+    async def send_event(self, command: SendEvent, _: Caller) -> RunState:
+        """Give a run an event."""
+        live = await self._need_live(command.run_id)
+        if len(live.inbox) >= KEPT:
+            raise Conflict(f"{KEPT} events wait in this run already")
+        live.inbox.put(command.event, command.data)
+        return await self._state(live)
+
+    @handles(GetArtifact)
+    async def artifact(self, command: GetArtifact, _: Caller) -> RunArtifact:
+        """Tell about a file that a run has kept."""
+        path, size = await self._artifacts.find(command.run_id, command.name)
+        return RunArtifact(run_id=command.run_id, name=command.name, size=size, path=path)
+
+    # Inside
+
+    async def _body(self, live: LiveRun) -> Json:
+        await self._workspaces.prepare(live)
+        if live.definition.language == "python":
+            return await self._python.run(live)
+        return await Interpreter(live, self._effects, self._expressions).run()
+
+    async def _described(self, sources: Sequence[Source]) -> Workflows:
+        return Workflows(
+            workflows=await asyncio.to_thread(
+                lambda: [self._library.described(each) for each in sources]
+            )
+        )
+
+    async def _need_live(self, run_id: str) -> LiveRun:
+        live = self._engine.live.get(run_id)
+        if live is None:
+            stored = await self._engine.stored(run_id)
+            raise Conflict(f"the run {stored.run.id} has ended")
+        return live
+
+    async def _state(self, live: LiveRun) -> RunState:
+        await self._journal.flushed()
+        return RunState(run_id=live.run.id, state=live.run.state)
+
+
+async def annotate(live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
+    """Tell a remark of the workflow's."""
+    live.annotate(str(fields["annotation"]), fields["level"], step_id)
+    return {}
+
+
+@asynccontextmanager
+async def open_service(
+    *,
+    bus: EventBus,
+    journal: Journal,
+    tasks: Tasks,
+    supervisor: Supervisor,
+    project: Projects,
+    commands: Dispatch,
+    task_settings: TaskSettings,
+    state_dir: Path,
+) -> AsyncIterator[WorkflowService]:
+    """Open the workflow service, and go on with what was under way."""
+    service = WorkflowService(
+        bus=bus,
+        journal=journal,
+        tasks=tasks,
+        supervisor=supervisor,
+        project=project,
+        commands=commands,
+        task_settings=task_settings,
+        state_dir=state_dir,
+    )
+    await service.recover()
+    yield service

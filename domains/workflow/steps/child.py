@@ -1,0 +1,73 @@
+"""A step that is a run of another workflow."""
+
+from __future__ import annotations
+
+import asyncio
+
+from daemon.core.errors import NotFound
+from domains.workflow.commands import RunEnd
+from domains.workflow.definition import Json
+from domains.workflow.endings import out
+from domains.workflow.engine import Engine
+from domains.workflow.failures import StepFailure
+from domains.workflow.live import LiveRun
+
+DEPTH = 8
+"""How many runs may be inside of one another; a workflow that starts itself ends there."""
+
+
+class ChildRuns:
+    """Starts runs within runs."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Start them by this engine."""
+        self._engine = engine
+
+    async def run(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
+        """Start a run and wait for its end; one that was started before goes on by itself."""
+        child_id = live.timeline[step_id].child
+        if child_id is None:
+            self._require_shallow(live)
+            attempts = f"{live.run.attempt}.{live.timeline[step_id].attempt}"
+            child = await self._engine.start(
+                live.run.project_id,
+                fields["workflow"],
+                fields.get("args"),
+                user=live.run.user,
+                key=f"{live.run.id}/{step_id}/{attempts}",
+                parent=live.run.id,
+            )
+            child_id = child.id
+            live.timeline.note(step_id, child=child_id)
+        await self._engine.recovered.wait()
+        end = await self._end_of(live, child_id)
+        if end.type != "completed":
+            message = end.message or f"the run {child_id} was {end.type}"
+            raise StepFailure(end.code or end.type, message, result={"runId": child_id})
+        return {"runId": child_id, "output": end.output}
+
+    async def _end_of(self, live: LiveRun, child_id: str) -> RunEnd:
+        child = self._engine.live.get(child_id)
+        if child is None:
+            end = (await self._engine.stored(child_id)).run.end
+            if end is None:
+                raise NotFound(f"the run {child_id} is gone")
+            return end
+        try:
+            return await asyncio.shield(child.over)
+        except asyncio.CancelledError:
+            if not live.stopping:
+                child.cancel(live.run.user)
+                await out(child.over)
+            raise
+
+    def _require_shallow(self, live: LiveRun) -> None:
+        depth, parent = 0, live.run.parent
+        while parent is not None:
+            depth += 1
+            if depth >= DEPTH:
+                raise StepFailure(
+                    "too_deep", f"runs may be {DEPTH} deep inside of one another", permanent=True
+                )
+            above = self._engine.live.get(parent)
+            parent = above.run.parent if above else None

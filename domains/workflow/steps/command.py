@@ -1,0 +1,153 @@
+"""A step that runs a command: a supervised task whose output is told and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Literal, cast
+
+import msgspec
+
+from daemon.core.environment import child_environment
+from daemon.core.ids import new_id
+from daemon.core.program import Program
+from daemon.core.spawner import start_time
+from daemon.core.task import Task, Tasks, TaskSettings
+from daemon.core.text import TextStream
+from domains.workflow.definition import Json
+from domains.workflow.endings import out
+from domains.workflow.events import StepOutput
+from domains.workflow.failures import StepFailure
+from domains.workflow.live import LiveRun
+
+KIND = "step"
+"""What its task is called, in `[task.kinds.step]` too."""
+
+KEPT = 256 << 10
+"""Characters of each stream that later steps can use: the last ones."""
+
+Stream = Literal["stdout", "stderr"]
+
+
+class Commands:
+    """Runs commands for runs."""
+
+    def __init__(self, tasks: Tasks, settings: TaskSettings) -> None:
+        """Run them as these tasks, with the limits of their kind."""
+        self._tasks = tasks
+        self._limits = settings.of(KIND)
+
+    async def run(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
+        """Run `sh -c` with the text of `run`; another exit code than 0 is a failure."""
+        self._tasks.require_open()
+        run = live.run
+        program = Program(
+            argv=["sh", "-c", fields["run"]],
+            cwd=live.folder(fields.get("cwd")),
+            env=child_environment(
+                os.environ, configured=live.definition.env, given=fields.get("env")
+            ),
+        )
+        owner = _Owner(live, step_id)
+        task = Task(
+            id_=new_id(),
+            kind=KIND,
+            channel=f"workflow:run:{run.id}",
+            user=run.user,
+            program=program,
+            owner=owner,
+            limits=self._limits,
+        )
+        self._tasks.start(task)
+        try:
+            await asyncio.shield(owner.over)
+        except asyncio.CancelledError:
+            task.stop()
+            await out(owner.over)  # nothing of it runs when the run is told as ended
+            raise
+        return owner.result(task)
+
+
+class _Owner:
+    """The owner of one command's task."""
+
+    def __init__(self, live: LiveRun, step_id: str) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._live = live
+        self._step_id = step_id
+        self._kept: dict[Stream, str] = {"stdout": "", "stderr": ""}
+        self._written: dict[Stream, int] = {"stdout": 0, "stderr": 0}
+        self._texts: dict[Stream, TextStream] = {
+            "stdout": TextStream(lambda text: self._tell("stdout", text)),
+            "stderr": TextStream(lambda text: self._tell("stderr", text)),
+        }
+
+    def queued(self, place: int) -> None:
+        """Wait for a slot as all else that runs."""
+
+    def started(self, task: Task) -> None:
+        """Write down which process it is, before it is waited for."""
+        pid = cast(int, task.pid)
+        self._live.timeline.note(self._step_id, pid=pid, pid_started=start_time(pid))
+
+    def output(self, stream: str, data: bytes) -> None:
+        """Tell a chunk; what waits of the other stream goes first, so that order is kept."""
+        for name, text in self._texts.items():
+            if name != stream:
+                text.flush()
+        self._texts[cast(Stream, stream)].feed(data)
+
+    def ended(self, task: Task) -> None:
+        """Tell the rest."""
+        del task
+        for text in self._texts.values():
+            text.close()
+        self.over.set_result(None)
+
+    def _tell(self, stream: Stream, text: str) -> None:
+        offset = self._written[stream]
+        self._written[stream] = offset + len(text.encode())
+        self._kept[stream] = (self._kept[stream] + text)[-KEPT:]
+        self._live.bus.emit(
+            StepOutput(
+                run_id=self._live.run.id,
+                step_id=self._step_id,
+                stream=stream,
+                content=text,
+                offset=offset,
+            )
+        )
+
+    def result(self, task: Task) -> Json:
+        """Give what it came to, or raise why it failed."""
+        self._live.timeline.note(self._step_id, output_bytes=sum(self._written.values()))
+        code = task.exit.code if task.exit else None
+        kept = self._kept
+        result: dict[str, Json] = {
+            "exitCode": code,
+            "stdout": kept["stdout"],
+            "stderr": kept["stderr"],
+        }
+        if any(self._written[name] > len(self._kept[name].encode()) for name in self._kept):
+            result["truncated"] = True
+        if (parsed := _parsed(self._kept["stdout"])) is not None:
+            result["json"] = parsed
+        if task.reason == "exited" and code == 0:
+            return result
+        if task.reason == "exited":
+            raise StepFailure("exit", f"it exited with code {code}", result=result)
+        if task.failure is not None:
+            raise StepFailure(task.failure.code, task.failure.message, permanent=True)
+        number = task.exit.signal if task.exit else None
+        why = f"signal {number} killed it" if task.reason == "signaled" else f"it was {task.reason}"
+        raise StepFailure(task.reason or "lost", why, result=result)
+
+
+def _parsed(text: str) -> Json:
+    """Give standard output as JSON, where a list or an object is all that it is."""
+    if text[:1] not in "[{" and text.lstrip()[:1] not in ("[", "{"):
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None

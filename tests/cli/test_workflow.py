@@ -1,0 +1,234 @@
+"""agentcmd workflow: what there is, runs from the beginning to the end, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support import DaemonProcess
+
+ROOT = Path(__file__).parents[2]
+
+BUILD = """
+name: Build it
+description: Builds it all
+args:
+  word: {type: string}
+  count: {type: integer, default: 1}
+steps:
+  - {id: one, run: "echo {{ args.word }} {{ args.count }}; echo oops >&2"}
+  - id: each
+    for-each: "{{ [1, 2] }}"
+    steps: [{id: say, run: "echo item {{ item }}"}]
+  - {id: keep, run: "echo kept > made.txt"}
+  - {id: file, artifact: {path: made.txt, name: report.txt}}
+"""
+
+BROKEN = "name: Broken\nsteps:\n  - id: one\n    runn: x\n  - id: one\n    run: [1]\n"
+
+
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory):
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AGENTCMD_")},
+        "AGENTCMD_SERVER__STATE_DIR": str(tmp_path_factory.mktemp("runs") / "state"),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture(scope="module")
+def serving(environ):
+    """One daemon for all of them."""
+    daemon = DaemonProcess(Path(environ["AGENTCMD_SERVER__STATE_DIR"]))
+    daemon.start()
+    yield daemon
+    daemon.process.kill()
+    daemon.close()
+
+
+@pytest.fixture
+def workflow(agentcmd, serving):  # noqa: ARG001
+    """Run `agentcmd workflow`, which must end with this code; gives what it printed."""
+
+    def run(*args, code=0, **options):
+        done = agentcmd("workflow", *args, **options)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        return (done.stdout if not code or done.stdout else done.stderr).decode()
+
+    return run
+
+
+@pytest.fixture
+def write(folder):
+    """Write workflows into the folder."""
+
+    def written(**files):
+        made = folder / ".agent" / "workflows"
+        made.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (made / f"{name}.yaml").write_text(text)
+
+    return written
+
+
+def test_workflows_are_listed_and_broken_ones_told_as_compilers_do(workflow, write, folder):
+    write(build=BUILD, broken=BROKEN)
+    rows = workflow("list").splitlines()
+    assert rows[0].split() == ["NAME", "FILE", "ARGUMENTS", "ABOUT"]
+    assert rows[1].split()[:2] == ["broken", ".agent/workflows/broken.yaml"]
+    assert "! .agent/workflows/broken.yaml:" in rows[1]
+    assert rows[2].split(None, 2)[2].split("  ")[0] == "word [count]"
+    assert rows[2].endswith("Builds it all")
+    assert len(json.loads(workflow("list", "--json"))) == 2
+    told = workflow("validate", code=1).splitlines()
+    assert told[-1] == ".agent/workflows/build.yaml: good"
+    assert all(line.startswith(".agent/workflows/broken.yaml:") for line in told[:-1])
+    assert workflow("validate", "build") == ".agent/workflows/build.yaml: good\n"
+    (folder / "mine.yml").write_text(BROKEN)
+    assert workflow("validate", "mine.yml", code=1).startswith("mine.yml:4: ")
+    assert "problem" in json.loads(workflow("validate", "mine.yml", "--json", code=1))[0]
+    (folder / "other.yaml").write_bytes(b"name: \xff")
+    assert "is no UTF-8" in workflow("validate", "other.yaml", code=2)
+    (folder / "mine.py").write_text("")
+    assert "in Python" in workflow("validate", "mine.py", code=2)
+
+
+def test_a_run_is_followed_to_its_end_and_leaves_its_output_and_files(
+    workflow, write, folder, agentcmd
+):
+    write(build=BUILD)
+    project = agentcmd("project", "add", ".").stdout.decode().strip()
+    told = workflow("run", "build", "--key", "k", "word=it's", "--project", project)
+    assert "step.output one | it's 1" in told
+    assert told.splitlines()[-1].split()[1] == "run.completed"
+    run = told.split("run.created ")[1].split()[0]
+    again = workflow("run", "build", "word=x", "--key", "k", "--json").splitlines()
+    assert json.loads(again[-1])["data"]["runId"] == run, "the key was used before"
+    assert workflow("logs", run, "one") == "it's 1\n"
+    assert set(workflow("logs", run, "each").splitlines()) == (
+        {"each/0/say | item 1", "each/1/say | item 2"}
+    )
+    assert workflow("logs", run, "-f").startswith("one | it's 1\n")
+    assert "no step" in workflow("logs", run, "two", code=1)
+    rows = workflow("show", run).splitlines()
+    assert ["name", "Build it"] in [row.split(None, 1) for row in rows]
+    assert [row.split()[:3] for row in rows[-6:]] == [
+        ["one", "run", "completed"],
+        ["each", "for-each", "completed"],
+        ["each/0/say", "run", "completed"],
+        ["each/1/say", "run", "completed"],
+        ["keep", "run", "completed"],
+        ["file", "artifact", "completed"],
+    ]
+    assert workflow("artifacts", run).splitlines()[1].split() == [
+        "report.txt",
+        "5",
+        "bytes",
+        "file",
+    ]
+    workflow("artifacts", run, "report.txt")
+    assert (folder / "report.txt").read_text() == "kept\n"
+    assert "here already" in workflow("artifacts", run, "report.txt", code=2)
+    assert workflow("artifacts", run, "report.txt", "-o", "-") == "kept\n"
+    assert "has kept no" in workflow("artifacts", run, "none", code=1)
+    (row,) = workflow("runs", "--state", "ended").splitlines()[1:]
+    assert row.split()[:3] == [run, "build", "completed"]
+    assert json.loads(workflow("runs", "--workflow", "none", "--json")) == []
+
+
+def test_what_failed_is_mended_and_goes_on(workflow, write):
+    text = "steps: [{id: one, run: echo first}, {id: two, run: '%s'}]"
+    write(two=text % "exit 3")
+    told = workflow("run", "two", code=1)
+    run = told.split("run.created ")[1].split()[0]
+    assert "step.failed two it exited with code 3" in told
+    write(two=text % "echo good")
+    told = workflow("retry", run, "--watch")
+    assert told.splitlines()[-1].split()[1] == "run.completed"
+    assert workflow("logs", run, "one") == "first\n", "it ran once"
+    forked = workflow("fork", run, "two").strip()
+    assert forked != run
+    assert workflow("watch", forked).splitlines()[-1].split()[1] == "run.completed"
+    assert [each["id"] for each in json.loads(workflow("show", forked, "--json"))["steps"]] == (
+        ["one", "two"]
+    )
+    assert "came to its end" in workflow("retry", run, code=1)
+
+
+def test_a_fork_has_the_arguments_that_it_is_not_given(workflow, write):
+    write(build=BUILD)
+    run = workflow("run", "build", "word=a", "--detach", "count=3").strip()
+    workflow("watch", run)
+    told = workflow("fork", run, "one", "--watch", 'word="4"')
+    assert "step.output one | 4 3" in told
+
+
+def test_approvals_and_events_are_given_and_a_run_rests_and_ends(workflow, write):
+    write(
+        ask="steps: [{id: ok, approve: 'Go?'}, {id: say, run: 'echo {{ steps.ok.comment }}'},"
+        "{id: more, wait-for: deployed}, {id: end, run: 'echo {{ steps.more.data.to }}'},"
+        "{id: long, run: sleep 60}]"
+    )
+    run = workflow("run", "ask", "--detach").strip()
+    until(workflow, run, "ok", "waiting")
+    workflow("approve", run, "--comment", "fine by me")
+    workflow("send", run, "deployed", '{"to": "here"}')
+    assert "not JSON" in workflow("send", run, "deployed", "{", code=2)
+    until(workflow, run, "long", "running")
+    assert workflow("logs", run, "say") == "fine by me\n"
+    assert workflow("logs", run, "end") == "here\n"
+    workflow("pause", run)
+    assert json.loads(workflow("show", run, "--json"))["state"] == "paused"
+    workflow("resume", run)
+    workflow("cancel", run)
+    assert json.loads(workflow("show", run, "--json"))["end"]["type"] == "cancelled"
+    assert "has ended" in workflow("pause", run, code=1)
+    run = workflow("run", "ask", "--detach").strip()
+    until(workflow, run, "ok", "waiting")
+    workflow("approve", run, "ok", "--reject")
+    assert "step.failed ok" in workflow("watch", run, code=1)
+
+
+def until(workflow, run, step, state):
+    """Follow a run until a step is so: by its events, from the start."""
+    for _ in range(200):
+        steps = json.loads(workflow("show", run, "--json"))["steps"]
+        if any(each["id"] == step and each["state"] == state for each in steps):
+            return
+    pytest.fail(f"{step} was never {state}: {steps}")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        (("run", "none"), 1, "no workflow"),
+        (("run", "build", "word"), 2, "ARG=VALUE"),
+        (("run", "build", "word=1"), 2, "word is a number"),
+        (("run", "build"), 2, "word is missing"),
+        (("run", "build", "word=a", "--project", "none"), 1, "no project"),
+        (("watch", "none"), 1, "no run"),
+        (("logs", "none"), 1, "no run"),
+        (("artifacts", "none"), 1, "no run"),
+        (("artifacts", "none", "-o", "x"), 2, "NAME"),
+        (("fork", "none", "a", "b=c"), 1, "no run"),
+        (("validate", "none"), 1, "no workflow"),
+        (("validate", "none.yaml"), 1, "No such file"),
+    ],
+)
+def test_what_cannot_be_is_one_line(workflow, write, line, code, told):
+    write(build=BUILD)
+    said = workflow(*line, code=code)
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_a_folder_without_workflows_is_no_project_and_without_a_daemon_that_is_said(
+    workflow, folder, tmp_path
+):
+    assert "has no .agent/workflows" in workflow("list", code=1)
+    assert not list(folder.iterdir())
+    nowhere = {"AGENTCMD_SERVER__STATE_DIR": str(tmp_path / "none")}
+    for line in (("list",), ("run", "build"), ("watch", "x")):
+        assert "no daemon runs" in workflow(*line, code=3, env=nowhere)

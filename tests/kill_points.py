@@ -1,0 +1,111 @@
+"""A daemon that dies at a named point: `KILL_AT=result:committed:3 python tests/kill_points.py`.
+
+A point is what is about to happen, or has: `before`, `after` (done, but not on disk yet where it is
+to be there) or `committed`; the number says at which time it dies. The engine knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from daemon.cli.main import main
+from daemon.core.bus import EventBus
+from daemon.core.launcher import Launcher
+from daemon.core.store import Store
+from domains.workflow.events import StepCompleted
+from domains.workflow.inbox import Inbox
+from domains.workflow.live import LiveRun
+from domains.workflow.records import RunRecords
+from domains.workflow.steps.command import Commands, _Owner
+from domains.workflow.timeline import Timeline
+
+POINTS: dict[str, tuple[type, str]] = {
+    "start-row": (RunRecords, "add"),
+    "step-row": (Timeline, "start"),
+    "effect": (Commands, "run"),
+    "spawn": (Launcher, "launch"),
+    "pid-row": (_Owner, "started"),
+    "result": (Timeline, "complete"),
+    "event": (EventBus, "emit"),
+    "retry": (Timeline, "retry"),
+    "sent": (Inbox, "put"),
+    "final-row": (LiveRun, "_end"),
+}
+"""What is about to happen, and where."""
+
+
+class Death:
+    """Comes at one point, once the number of times is over."""
+
+    def __init__(self, at: str) -> None:
+        self.point, self.when, times = at.split(":")
+        self.left = int(times)
+        self.armed = False
+
+    def install(self) -> None:
+        owner, name = POINTS[self.point]
+        setattr(owner, name, self._around(getattr(owner, name)))
+        Store._commit = self._commit(Store._commit)
+
+    def comes(self, args: tuple[Any, ...]) -> bool:
+        """Count this time, where it is one."""
+        if self.point == "event" and not isinstance(args[1], StepCompleted):
+            return False
+        self.left -= 1
+        return self.left == 0
+
+    def _around(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def begin(args: tuple[Any, ...]) -> bool:
+            due = self.comes(args)
+            if due and self.when == "before":
+                die()
+            return due
+
+        def finish(due: bool) -> None:
+            if due and self.when == "after":
+                die()
+            self.armed = self.armed or due
+
+        if inspect.iscoroutinefunction(original):
+
+            async def waited(*args: Any, **named: Any) -> Any:
+                due = begin(args)
+                given = await original(*args, **named)
+                finish(due)
+                return given
+
+            return waited
+
+        def called(*args: Any, **named: Any) -> Any:
+            due = begin(args)
+            given = original(*args, **named)
+            finish(due)
+            return given
+
+        return called
+
+    def _commit(self, original: Callable[..., None]) -> Callable[..., None]:
+        def commit(*args: Any) -> None:
+            due = self.armed  # what has come meanwhile is of a later one
+            original(*args)
+            if due:
+                die()
+
+        return commit
+
+
+def die() -> None:
+    """End as by `kill -9`: nothing is tidied up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    if os.environ.get("KILL_AT"):
+        Death(os.environ["KILL_AT"]).install()
+    sys.exit(main(["serve"]))
