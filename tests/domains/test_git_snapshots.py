@@ -43,7 +43,7 @@ class Folders:
 
 
 @pytest.fixture
-async def desk(open_core):
+async def desk(open_core, tmp_path):
     core = await open_core()
     async with (
         Launcher() as launcher,
@@ -51,7 +51,13 @@ async def desk(open_core):
     ):
         bus = EventBus(Registry((), ()), core.journal, core.supervisor)
         errands = Errands(tasks, TaskSettings(), KIND)
-        yield Desk(bus=bus, journal=core.journal, errands=errands, projects=Folders())
+        yield Desk(
+            bus=bus,
+            journal=core.journal,
+            errands=errands,
+            projects=Folders(),
+            state_dir=tmp_path / "state",
+        )
 
 
 def own(repo: Repo) -> list[object]:
