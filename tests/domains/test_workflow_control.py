@@ -70,6 +70,29 @@ async def test_cancel_ends_what_runs_or_waits_within_the_grace_period(flows, tex
     assert {each["state"] for each in runs} == {"ended"}
 
 
+async def test_a_child_that_is_just_being_started_is_cancelled_too(flows, monkeypatch):
+    from domains.workflow.engine import Engine
+
+    start, reached = Engine._start, asyncio.Event()
+
+    async def slowly(engine, run, *rest):
+        begun = await start(engine, run, *rest)
+        if run.parent is not None:
+            reached.set()
+            await asyncio.sleep(0.2)
+        return begun
+
+    monkeypatch.setattr(Engine, "_start", slowly)
+    flows.write("outer", "- {id: a, workflow: inner}")
+    flows.write("inner", f"- {{id: a, run: sleep {MARK}}}")
+    flow = await flows.start("outer")
+    async with asyncio.timeout(5):
+        await reached.wait()
+        await cancelled(flow)
+    runs = (await flows.client.call("workflow.runs"))["runs"]
+    assert [each["state"] for each in runs] == ["ended", "ended"]
+
+
 async def test_cancel_comes_in_the_first_instant(flows, monkeypatch):
     flows.write("a", "- {id: a, run: 'echo a >> log'}\n- {id: b, sleep: 60s}")
     for _ in range(10):

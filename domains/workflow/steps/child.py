@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from daemon.core.errors import NotFound
-from domains.workflow.commands import RunEnd
+from daemon.core.errors import AgentcmdError, NotFound
+from domains.workflow.commands import Run, RunEnd
 from domains.workflow.definition import Json
 from domains.workflow.endings import out
 from domains.workflow.engine import Engine
@@ -29,15 +29,7 @@ class ChildRuns:
         if child_id is None:
             self._require_shallow(live)
             attempts = f"{live.run.attempt}.{live.timeline[step_id].attempt}"
-            child = await self._engine.start(
-                live.run.project_id,
-                fields["workflow"],
-                fields.get("args"),
-                user=live.run.user,
-                key=f"{live.run.id}/{step_id}/{attempts}",
-                parent=live.run.id,
-            )
-            child_id = child.id
+            child_id = await self._start(live, fields, f"{live.run.id}/{step_id}/{attempts}")
             live.timeline.note(step_id, child=child_id)
         await self._engine.recovered.wait()
         end = await self._end_of(live, child_id)
@@ -45,6 +37,40 @@ class ChildRuns:
             message = end.message or f"the run {child_id} was {end.type}"
             raise StepFailure(end.code or end.type, message, result={"runId": child_id})
         return {"runId": child_id, "output": end.output}
+
+    async def _start(self, live: LiveRun, fields: dict[str, Json], key: str) -> str:
+        """Start the run, and give its id; who is cut off meanwhile leaves none behind."""
+
+        async def begin() -> Run | AgentcmdError:
+            try:
+                return await self._engine.start(
+                    live.run.project_id,
+                    fields["workflow"],
+                    fields.get("args"),
+                    user=live.run.user,
+                    key=key,
+                    parent=live.run.id,
+                )
+            except AgentcmdError as error:
+                return error
+
+        starting = live.supervisor.start(begin(), name=f"workflow:child:{key}")
+        try:
+            found = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await out(starting)
+            if not live.stopping and not starting.cancelled():
+                await self._cancel(live, starting.result())
+            raise
+        if isinstance(found, AgentcmdError):
+            raise found
+        return found.id
+
+    async def _cancel(self, live: LiveRun, begun: Run | AgentcmdError) -> None:
+        child = self._engine.live.get(begun.id) if isinstance(begun, Run) else None
+        if child is not None:
+            child.cancel(live.run.user)
+            await out(child.over)
 
     async def _end_of(self, live: LiveRun, child_id: str) -> RunEnd:
         child = self._engine.live.get(child_id)
