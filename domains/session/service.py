@@ -16,6 +16,7 @@ from daemon.core.commands import Caller, as_bytes, handles
 from daemon.core.errors import BadRequest, Conflict, NotFound, Unavailable
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
+from daemon.core.listing import page_of
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
 from domains.session.agents import ADAPTERS
@@ -61,9 +62,6 @@ log = structlog.get_logger(__name__)
 
 CLOSING_TIMEOUT = 10.0
 """Seconds that a message waits for a process that takes no more to end."""
-
-PAGE = 100
-"""Least rows that a list reads at once, of which a narrow token may see few."""
 
 
 class Projects(Protocol):
@@ -230,17 +228,13 @@ class SessionService:
     @handles(ListSessions)
     async def list(self, command: ListSessions, caller: Caller) -> ManySessions:
         """List what the token may read."""
-        found: list[Session] = []
-        before = command.cursor or "~"  # sorts behind every id
-        size = max(command.limit, PAGE)
-        while len(found) < command.limit:
-            page = await self._records.page(command, before, size)
-            found += [each for each in page if caller.may("read", f"session:{each.id}")]
-            if len(page) < size and len(found) <= command.limit:
-                return ManySessions(sessions=found[: command.limit])
-            before = page[-1].id
-        found = found[: command.limit]
-        return ManySessions(sessions=found, next_cursor=found[-1].id)
+        found, further = await page_of(
+            lambda before, size: self._records.page(command, before, size),
+            lambda each: caller.may("read", f"session:{each.id}"),
+            cursor=command.cursor,
+            limit=command.limit,
+        )
+        return ManySessions(sessions=found, next_cursor=further)
 
     @handles(GetSession)
     async def get(self, command: GetSession, _: Caller) -> OneSession:

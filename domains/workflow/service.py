@@ -12,6 +12,7 @@ from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import Conflict, NotFound
 from daemon.core.journal import Journal
+from daemon.core.listing import page_of
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
 from domains.workflow import python_file
@@ -28,7 +29,6 @@ from domains.workflow.commands import (
     PauseRun,
     ResumeRun,
     RetryRun,
-    Run,
     RunArtifact,
     RunState,
     SendEvent,
@@ -51,9 +51,6 @@ from domains.workflow.steps.commanding import Commands as Dispatch
 from domains.workflow.steps.commanding import Others
 from domains.workflow.steps.waiting import Waits
 from domains.workflow.workspaces import Workspaces
-
-PAGE = 100
-"""Least rows that a list reads at once, of which a narrow token may see few."""
 
 
 class Projects(Protocol):
@@ -162,17 +159,13 @@ class WorkflowService:
     @handles(ListRuns)
     async def runs(self, command: ListRuns, caller: Caller) -> ManyRuns:
         """List the runs that the token may read."""
-        found: list[Run] = []
-        before = command.cursor or "~"  # sorts behind every id
-        size = max(command.limit, PAGE)
-        while len(found) < command.limit:
-            page = await self._engine.records.page(command, before, size)
-            found += [each for each in page if caller.may("read", f"workflow:run:{each.id}")]
-            if len(page) < size and len(found) <= command.limit:
-                return ManyRuns(runs=found[: command.limit])
-            before = page[-1].id
-        found = found[: command.limit]
-        return ManyRuns(runs=found, next_cursor=found[-1].id)
+        found, further = await page_of(
+            lambda before, size: self._engine.records.page(command, before, size),
+            lambda each: caller.may("read", f"workflow:run:{each.id}"),
+            cursor=command.cursor,
+            limit=command.limit,
+        )
+        return ManyRuns(runs=found, next_cursor=further)
 
     @handles(GetRun)
     async def get(self, command: GetRun, _: Caller) -> OneRun:

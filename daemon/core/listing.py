@@ -1,0 +1,46 @@
+"""Pages of a list of which a narrow token may see few."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+LEAST = 100
+"""Rows that are read at once at the least."""
+
+NEWEST = "~"
+"""Sorts behind every id."""
+
+
+class Listed(Protocol):
+    """What is listed: newest first, by an id that sorts by creation."""
+
+    @property
+    def id(self) -> str:
+        """Give the id."""
+
+
+AnyListed = TypeVar("AnyListed", bound=Listed)
+
+
+async def page_of(
+    read: Callable[[str, int], Awaitable[list[AnyListed]]],
+    allowed: Callable[[AnyListed], bool],
+    *,
+    cursor: str | None,
+    limit: int,
+) -> tuple[list[AnyListed], str | None]:
+    """Give the next `limit` of those that are allowed, and the cursor of the page after them.
+
+    `read` gives up to so many rows that are older than an id, newest first.
+    """
+    found: list[AnyListed] = []
+    before = cursor or NEWEST
+    size = max(limit, LEAST)
+    while len(found) < limit:
+        page = await read(before, size)
+        found += [each for each in page if allowed(each)]
+        if len(page) < size and len(found) <= limit:
+            return found[:limit], None
+        before = page[-1].id
+    return found[:limit], found[limit - 1].id
