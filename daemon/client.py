@@ -93,10 +93,12 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         """Close for good."""
         self._keeper.cancel()
-        await asyncio.wait([self._keeper])
-        self._end(Unavailable("the client is closed"))
-        await self._disconnect()
-        self._on_status("closed", "")
+        try:
+            await asyncio.wait([self._keeper])
+        finally:
+            self._end(Unavailable("the client is closed"))
+            await self._disconnect()
+            self._on_status("closed", "")
 
     async def call(
         self, type_: str, data: Mapping[str, Any] | None = None, *, channel: str | None = None

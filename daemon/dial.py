@@ -40,9 +40,11 @@ class Line:
     base: str
 
     async def close(self) -> None:
-        """Hang up."""
-        await self.ws.close()
-        await self.http.close()
+        """Hang up, also when who waits for the daemon's goodbye is cancelled meanwhile."""
+        try:
+            await self.ws.close()
+        finally:
+            await self.http.close()
 
 
 async def dial(address: Address, token: str) -> Line:

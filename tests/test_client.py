@@ -346,6 +346,21 @@ async def test_a_closed_client_ends_its_iterators_and_calls(running):
         await asyncio.wait_for(client.call("project.list"), 5)
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_client_that_is_cancelled_while_it_closes_leaves_nothing_open(serve, turns):
+    address = await serve(Script(welcome_and_stay))
+    client = Client(lambda: address, token=lambda: "t")
+    await client.__aenter__()
+    line = client._line
+    leaving = asyncio.ensure_future(client.__aexit__())
+    for _ in range(turns):  # of the loop, so that it is cancelled wherever it can be
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert line.http.closed == (turns > 0)  # what was cancelled before it began has done nothing
+    await line.close()
+
+
 # Following
 
 
