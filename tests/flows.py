@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import textwrap
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from daemon.client import Client, Message
 
@@ -76,8 +78,8 @@ class Flow:
         """Read from the beginning, or from where this has read, up to an event with such data."""
         since = self.seen[-1].offset if self.seen else 0
         wanted = type_ if type_.startswith("workflow.") else f"workflow.run.{type_}"
-        async with asyncio.timeout(timeout):
-            async for message in self.client.subscribe(f"workflow:run:{self.id}", since=since):
+        async with asyncio.timeout(timeout), aclosing(self._following(since)) as following:
+            async for message in following:
                 self.seen.append(message)
                 told = all(message.data.get(key) == value for key, value in fields.items())
                 if message.type == wanted and told:
@@ -89,12 +91,18 @@ class Flow:
     async def end(self, timeout: float = 30.0) -> dict[str, Any]:
         """Read to its end, and give that, with its type."""
         since = self.seen[-1].offset if self.seen else 0
-        async with asyncio.timeout(timeout):
-            async for message in self.client.subscribe(f"workflow:run:{self.id}", since=since):
+        async with asyncio.timeout(timeout), aclosing(self._following(since)) as following:
+            async for message in following:
                 self.seen.append(message)
                 if message.type in RUN_ENDS:
                     return {"type": message.type.rpartition(".")[2], **message.data}
         raise AssertionError("it has no end")
+
+    def _following(self, since: int) -> AsyncGenerator[Message, None]:
+        return cast(
+            AsyncGenerator[Message, None],
+            self.client.subscribe(f"workflow:run:{self.id}", since=since),
+        )
 
     async def call(self, command: str, **data: Any) -> dict[str, Any]:
         """Ask something of this run."""

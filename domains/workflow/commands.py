@@ -88,12 +88,20 @@ class Run(Answer):
     attempt: int = 1
 
 
+class StepProgress(Answer, frozen=True):
+    """How far a step is: `total` and `percentage` are null while nobody knows."""
+
+    current: float
+    total: float | None
+    percentage: float | None
+
+
 class StepRecord(Answer, gc=False):
     """One step of a run, as it stands; a step of a step is `PARENT/INDEX/ID`.
 
     `state` is one of running, waiting, retrying, completed, failed, skipped, cancelled. `attempt`
     counts its tries, `result` is what later steps know of it. `output_bytes` is how much it has
-    written.
+    written, `progress` how far it is, or was when it did not come to a good end.
     """
 
     id: str
@@ -114,6 +122,7 @@ class StepRecord(Answer, gc=False):
     until: float | None = None
     output_bytes: int = 0
     continued: bool = False
+    progress: StepProgress | None = None
 
 
 class OneRun(Answer):

@@ -12,6 +12,7 @@ from domains.workflow.failures import RunFailure, StepFailure
 from domains.workflow.live import LiveRun
 from domains.workflow.rendering import rendered
 from domains.workflow.templates import BadExpression
+from domains.workflow.together import Work, together
 
 Effects = Mapping[str, Callable[[LiveRun, str, dict[str, Json]], Awaitable[Json]]]
 """What each kind of step does: given the run, the step's id and its fields, all rendered."""
@@ -115,7 +116,7 @@ class Interpreter:
         fields = rendered(step, names)
         items: list[Json] = fields["for_each"]
 
-        def work(index: int, item: Json) -> Callable[[], Awaitable[None]]:
+        def work(index: int, item: Json) -> Work:
             inner = {
                 **names,
                 fields["as"]: item,
@@ -125,23 +126,23 @@ class Interpreter:
             return lambda: self._all(step.steps, inner, f"{id_}/{index}/")
 
         works = (work(index, item) for index, item in enumerate(items))
-        await self._together(works, min(fields["max_parallel"], max(1, len(items))))
+        await self._together(id_, works, len(items), fields["max_parallel"])
         return {"items": len(items)}
 
     async def _parallel(self, step: Step, id_: str, names: Names) -> Json:
         inner = {**names, "steps": dict(names["steps"])}
 
-        def work(each: Step) -> Callable[[], Awaitable[None]]:
+        def work(each: Step) -> Work:
             return lambda: self._one(each, inner, f"{id_}/")
 
-        await self._together(
-            [work(each) for each in step.steps], step.fields["parallel"] or len(step.steps)
-        )
-        return {"steps": len(step.steps)}
+        total = len(step.steps)
+        works = [work(each) for each in step.steps]
+        await self._together(id_, works, total, step.fields["parallel"] or total)
+        return {"steps": total}
 
-    async def _together(self, works: Iterable[Callable[[], Awaitable[None]]], limit: int) -> None:
+    async def _together(self, id_: str, works: Iterable[Work], total: int, limit: int) -> None:
         try:
-            await self._live.together(works, limit)
+            await together(self._live, id_, works, total=total, limit=limit)
         except RunFailure as failure:
             raise StepFailure(failure.code, failure.message, permanent=True) from None
 

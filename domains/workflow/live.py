@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +33,6 @@ from domains.workflow.inbox import Inbox
 from domains.workflow.pace import Pace
 from domains.workflow.records import RunRecords, Stored, Verdict
 from domains.workflow.timeline import WAITS, Timeline
-from domains.workflow.together import together
 
 log = structlog.get_logger(__name__)
 
@@ -103,8 +102,12 @@ class LiveRun:
         """Run, from here to the end."""
         work = self._live(body, recovered=recovered)
         self._task = self.supervisor.start(work, name=f"workflow:run:{self.run.id}")
-        # Without an end, as when the daemon stops: whoever waits for it is let go.
-        self._task.add_done_callback(lambda _: self.over.cancel())
+        self._task.add_done_callback(self._rest)
+
+    def _rest(self, _: asyncio.Task[None]) -> None:
+        """Without an end, as when the daemon stops: whoever waits for it is let go."""
+        self.timeline.rest()
+        self.over.cancel()
 
     @property
     def doomed(self) -> bool:
@@ -213,10 +216,6 @@ class LiveRun:
         if self.timeline.written > RESULT_BYTES:
             said = f"the steps of a run may write at most {RESULT_BYTES >> 20} MiB of results"
             raise RunFailure("too_large", said, step_id)
-
-    async def together(self, works: Iterable[Callable[[], Awaitable[None]]], limit: int) -> None:
-        """Do several things, at most `limit` at once; after a failure no further one begins."""
-        await together(self.supervisor, f"workflow:run:{self.run.id}", works, limit)
 
     async def _try(self, spec: Spec, effect: Effect) -> StepRecord | None:
         """Do a step once; None where it is to be tried again, now that the delay is over."""

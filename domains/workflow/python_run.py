@@ -25,6 +25,7 @@ from domains.workflow.events import StepOutput
 from domains.workflow.failures import RunFailure, StepFailure
 from domains.workflow.interpreter import INSIDE, Effects
 from domains.workflow.live import LiveRun
+from domains.workflow.progress import progress_of
 from domains.workflow.python_wire import (
     FIELDS,
     HERE,
@@ -38,6 +39,7 @@ from domains.workflow.python_wire import (
     Drop,
     End,
     Failed,
+    Progress,
     Said,
     Start,
     Stop,
@@ -276,9 +278,10 @@ class _Conversation:
                 self._call(said)
             case End():
                 self._end(said)
+            case Progress():
+                self._progressed(said)
             case Drop():
-                if (dropped := self._open.get(said.number)) is not None:
-                    dropped.work.cancel()
+                self._drop(said)
             case Done():
                 self._verdict.set_result(said)
             case Failed():
@@ -320,6 +323,14 @@ class _Conversation:
         step = self._open.get(said.number)
         if step is not None and len(step.ends) == said.attempt and not step.ends[-1].done():
             step.ends[-1].set_result(said)
+
+    def _progressed(self, said: Progress) -> None:
+        if (step := self._open.get(said.number)) is not None:
+            self._live.timeline.progress(step.spec.id, progress_of(said.current, said.total))
+
+    def _drop(self, said: Drop) -> None:
+        if (step := self._open.get(said.number)) is not None:
+            step.work.cancel()
 
     # Steps
 

@@ -28,6 +28,7 @@ Json = Any
 Text = Annotated[str, Meta(max_length=1 << 20)]
 Word = Annotated[str, Meta(min_length=1, max_length=4096)]
 Seconds = Annotated[float, Meta(ge=0, le=366 * 86_400)]
+Amount = Annotated[float, Meta(ge=0)]
 Variables = dict[str, str]
 
 
@@ -157,6 +158,14 @@ class End(msgspec.Struct, tag="end", tag_field="do", omit_defaults=True):
     message: str = ""
 
 
+class Progress(msgspec.Struct, tag="progress", tag_field="do", omit_defaults=True):
+    """How far a step is that is done here."""
+
+    number: int
+    current: Amount
+    total: Amount | None = None
+
+
 class Drop(msgspec.Struct, tag="drop", tag_field="do"):
     """Nobody waits for a step any more."""
 
@@ -177,7 +186,7 @@ class Failed(msgspec.Struct, tag="failed", tag_field="do", omit_defaults=True):
     step_id: str | None = None
 
 
-Said = Call | End | Drop | Done | Failed
+Said = Call | End | Progress | Drop | Done | Failed
 
 # What the daemon says
 

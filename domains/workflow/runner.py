@@ -12,6 +12,8 @@ import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +38,7 @@ from domains.workflow.python_wire import (
     End,
     Failed,
     Options,
+    Progress,
     Said,
     Start,
     Stop,
@@ -51,6 +54,9 @@ MODULE = "workflow_file"
 
 FRAMES = 8
 """Lines of a traceback that are told."""
+
+PACE = 0.1
+"""Seconds until it is said how far steps are, once for all that they have told meanwhile."""
 
 MESSAGE = 2000
 """Characters of an error's message that are told."""
@@ -72,11 +78,15 @@ class Daemon:
         self._limits: dict[int, asyncio.Timeout] = {}
         self._slots = asyncio.Semaphore(OPEN)
         self._blocks = 0
+        self._loop: asyncio.AbstractEventLoop
+        self._progress: dict[int, Progress] = {}
+        self._telling = False
 
     def listen(self) -> None:
         """Hear the rest as it comes."""
         os.set_blocking(self._heard, False)
-        asyncio.get_running_loop().add_reader(self._heard, self._hear)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._heard, self._hear)
 
     def say(self, said: Said) -> None:
         """Write a line; it waits as long as the daemon does not read."""
@@ -133,7 +143,8 @@ class Daemon:
         limit = self._limits[begin.number] = asyncio.timeout(None)
         try:
             async with limit:
-                result = await work()
+                result = await work(partial(self._progressed, begin.number))
+            self._say_progress()
             self.say(End(begin.number, begin.attempt, result))
         except TimeoutError as error:
             if limit.expired():  # the daemon knows, for it has said so
@@ -145,8 +156,22 @@ class Daemon:
             del self._limits[begin.number]
         return None
 
+    def _progressed(self, number: int, current: float, total: float | None) -> None:
+        """Note how far a step is, from whichever thread; it is said soon."""
+        self._progress[number] = Progress(number, current, total)
+        if not self._telling:
+            self._telling = True
+            with suppress(RuntimeError):  # the workflow is over
+                self._loop.call_soon_threadsafe(self._loop.call_later, PACE, self._say_progress)
+
+    def _say_progress(self) -> None:
+        self._telling = False
+        while self._progress:  # threads go on writing to it
+            self.say(self._progress.popitem()[1])
+
     def _failed(self, begin: Begin, error: Exception) -> Exception:
         code = error.code if isinstance(error, StepError) else "exception"
+        self._say_progress()
         self.say(End(begin.number, begin.attempt, None, code, described(error, self._path)))
         return error
 

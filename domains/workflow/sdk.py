@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
+from math import inf
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack
 
 import msgspec
@@ -28,7 +29,11 @@ MARK = "__agentcmd_workflow__"
 Flow = TypeVar("Flow", bound=Callable[..., Awaitable[Any]])
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work = Callable[[], Awaitable[Json]]
+Told = Callable[[float, float | None], None]
+"""Tells how far a step is: what is done of it, and of how much."""
+
+Work = Callable[[Told], Awaitable[Json]]
+"""What a step does here."""
 
 
 def workflow(
@@ -93,6 +98,7 @@ class Link(Protocol):
 
 
 _phase: ContextVar[str | None] = ContextVar("phase", default=None)
+_told: ContextVar[Told | None] = ContextVar("told", default=None)
 
 
 class Run:
@@ -259,13 +265,30 @@ class Run:
         One that is not `async` runs in a thread. What has come to its end is not called again.
         """
 
-        async def work() -> Json:
-            if iscoroutinefunction(function):
-                return await function(*args)
-            found = await asyncio.to_thread(function, *args)
-            return await found if isawaitable(found) else found
+        async def work(told: Told) -> Json:
+            before = _told.set(told)
+            try:
+                if iscoroutinefunction(function):
+                    return await function(*args)
+                found = await asyncio.to_thread(function, *args)
+                return await found if isawaitable(found) else found
+            finally:
+                _told.reset(before)
 
         return await self._step("python", id, {}, options, results.plain, work)
+
+    def progress(self, current: float, total: float | None = None) -> None:
+        """Tell how far the function is that `step` has called, of how much where that is known.
+
+        What is told in a hurry comes a few times a second; this never waits, in a thread neither.
+        """
+        told = _told.get()
+        if told is None:
+            raise ValueError("progress is that of a function which run.step calls")
+        for amount in (current, 0 if total is None else total):
+            if not (0 <= amount < inf):
+                raise ValueError(f"progress counts from 0 on, so it cannot be {amount!r}")
+        told(float(current), None if total is None else float(total))
 
     # Steps with others inside
 
@@ -312,8 +335,8 @@ class Run:
             raise ValueError(f"max_parallel of {step_id} is from 1 to {MAX_PARALLEL}")
         given: list[list[Any]] = []
 
-        async def work() -> Json:
-            given.append(await _together(works, min(limit, max(1, len(works)))))
+        async def work(told: Told | None = None) -> Json:
+            given.append(await _together(works, limit, told))
             return result
 
         await self._link.ask(kind, step_id, {}, Options(), _phase.get(), work)
@@ -360,13 +383,21 @@ class Run:
         return shape(answer)
 
 
-async def _together(works: Sequence[Callable[[], Awaitable[Any]]], limit: int) -> list[Any]:
+async def _together(
+    works: Sequence[Callable[[], Awaitable[Any]]], limit: int, told: Told | None
+) -> list[Any]:
     """Do several things, at most `limit` at once; after a failure no further one begins."""
     given: list[Any] = [None] * len(works)
     failures: list[Exception] = []
     pending = iter(enumerate(works))
+    done = 0
+
+    def tell() -> None:
+        if told is not None and works:
+            told(done, len(works))
 
     async def worker() -> None:
+        nonlocal done
         for at, work in pending:
             if failures:
                 return
@@ -374,8 +405,12 @@ async def _together(works: Sequence[Callable[[], Awaitable[Any]]], limit: int) -
                 given[at] = await work()
             except Exception as failure:  # noqa: BLE001  # whatever it is, it is the block's
                 failures.append(failure)
+            else:
+                done += 1
+                tell()
 
-    await asyncio.gather(*(worker() for _ in range(limit)))
+    tell()
+    await asyncio.gather(*(worker() for _ in range(min(limit, max(1, len(works))))))
     if failures:
         raise failures[0]
     return given

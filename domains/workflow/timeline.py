@@ -10,16 +10,18 @@ from typing import Any
 import msgspec
 
 from daemon.core.bus import EventBus
-from domains.workflow.commands import StepRecord
+from domains.workflow.commands import StepProgress, StepRecord
 from domains.workflow.definition import Json, Retries, Spec
 from domains.workflow.events import (
     StepCompleted,
     StepFailed,
+    StepProgressed,
     StepRetrying,
     StepSkipped,
     StepStarted,
 )
 from domains.workflow.failures import StepFailure
+from domains.workflow.progress import Progress
 from domains.workflow.records import RunRecords
 
 SETTLED = ("completed", "failed", "skipped")
@@ -48,6 +50,7 @@ class Timeline:
         self._steps = {each.id: each for each in known}
         self._numbers = {id_: number for number, id_ in enumerate(self._steps)}
         self._following = max(following, len(self._steps))
+        self._progress = Progress(self._tell_progress)
         self.written = 0
 
     def __len__(self) -> int:
@@ -125,10 +128,30 @@ class Timeline:
         )
         return self.write(record)
 
+    def progress(self, step_id: str, progress: StepProgress) -> None:
+        """Tell how far a step is that is under way.
+
+        It is on disk as an event only: a step that is cut off begins anew.
+        """
+        found = self._steps.get(step_id)
+        if found is not None and found.state == "running" and found.progress != progress:
+            self._steps[step_id] = msgspec.structs.replace(found, progress=progress)
+            self._progress.note(step_id, progress)
+
+    def _tell_progress(self, step_id: str, progress: StepProgress) -> None:
+        self._bus.emit(StepProgressed(run_id=self._run_id, step_id=step_id, progress=progress))
+
     def complete(self, step_id: str, result: Json) -> StepRecord:
         """Tell that a step did what it was to do."""
+        self._progress.flush(step_id)
         record = self.note(
-            step_id, state="completed", result=result, ended_at=time.time(), pid=None, until=None
+            step_id,
+            state="completed",
+            result=result,
+            ended_at=time.time(),
+            pid=None,
+            until=None,
+            progress=None,
         )
         self._bus.emit(
             StepCompleted(
@@ -142,6 +165,7 @@ class Timeline:
 
     def retry(self, step_id: str, failure: StepFailure, retries: Retries) -> StepRecord:
         """Tell that a step has failed and is tried again; `until` says when."""
+        self._progress.flush(step_id)
         tried = self._steps[step_id].attempt
         delay = min(retries.backoff * 2 ** (tried - 1), retries.max_backoff)
         delay *= 1 + random.random() * retries.jitter  # noqa: S311  # spreads, hides nothing
@@ -166,6 +190,7 @@ class Timeline:
 
     def fail(self, step_id: str, failure: StepFailure, *, continued: bool) -> StepRecord:
         """Tell that a step has failed for good."""
+        self._progress.flush(step_id)
         record = self.note(
             step_id,
             state="failed",
@@ -210,6 +235,7 @@ class Timeline:
 
     def cancel(self, step_id: str) -> None:
         """Write down that a step was cut off by the end of its run, or of what it is inside of."""
+        self._progress.flush(step_id)
         self.note(step_id, state="cancelled", ended_at=time.time(), pid=None, until=None)
 
     def close(self) -> None:
@@ -217,6 +243,10 @@ class Timeline:
         for each in list(self._steps.values()):
             if each.state not in SETTLED and each.state != "cancelled":
                 self.cancel(each.id)
+
+    def rest(self) -> None:
+        """Tell nothing more by itself."""
+        self._progress.close()
 
     def reopen(self) -> None:
         """Forget what is to be run anew: all that has not come to a good end.

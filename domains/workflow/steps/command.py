@@ -19,6 +19,8 @@ from domains.workflow.endings import out
 from domains.workflow.events import StepOutput
 from domains.workflow.failures import StepFailure
 from domains.workflow.live import LiveRun
+from domains.workflow.progress import progress_of
+from domains.workflow.steps.marks import Marks
 
 KIND = "step"
 """What its task is called, in `[task.kinds.step]` too."""
@@ -77,6 +79,7 @@ class _Owner:
         self._step_id = step_id
         self._kept: dict[Stream, str] = {"stdout": "", "stderr": ""}
         self._written: dict[Stream, int] = {"stdout": 0, "stderr": 0}
+        self._marks: dict[Stream, Marks] = {"stdout": Marks(), "stderr": Marks()}
         self._texts: dict[Stream, TextStream] = {
             "stdout": TextStream(lambda text: self._tell("stdout", text)),
             "stderr": TextStream(lambda text: self._tell("stderr", text)),
@@ -96,6 +99,8 @@ class _Owner:
             if name != stream:
                 text.flush()
         self._texts[cast(Stream, stream)].feed(data)
+        if (share := self._marks[cast(Stream, stream)].feed(data)) is not None:
+            self._live.timeline.progress(self._step_id, progress_of(share, 100))
 
     def ended(self, task: Task) -> None:
         """Tell the rest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -12,6 +13,8 @@ import msgspec
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller
 from daemon.core.errors import AgentcmdError, NotFound
+from daemon.core.ids import new_id
+from domains.workflow.commands import StepProgress
 from domains.workflow.definition import Json
 from domains.workflow.endings import out
 from domains.workflow.failures import StepFailure
@@ -43,8 +46,10 @@ class Others:
         """Ask by these commands, and hear on this bus."""
         self._commands = commands
         self._ends: dict[str, list[Ending]] = {}
+        self._operations: dict[str, Callable[[StepProgress], None]] = {}
         for name in ENDS:
             bus.on(name, self._listener(name), as_data=True)
+        bus.on("git.operation.progress", self._hear_operation, as_data=True)
 
     async def call(self, live: LiveRun, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out a command as the one who started the run."""
@@ -227,11 +232,23 @@ class Others:
     # Git
 
     async def git(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
-        """Run a git operation where the run works."""
-        del step_id
+        """Run a git operation where the run works; its progress is the step's."""
         asked = dict(fields["git"])
-        about = {"projectId": live.run.project_id, "operation": asked.pop("operation")}
+        id_ = new_id()
+        about = {
+            "projectId": live.run.project_id,
+            "operation": asked.pop("operation"),
+            "operationId": id_,
+        }
         if live.run.workspace == "worktree":
             asked["worktree"] = live.run.id
-        answer = await self.call(live, "git.run", {**about, "args": asked})
+        self._operations[id_] = partial(live.timeline.progress, step_id)
+        try:
+            answer = await self.call(live, "git.run", {**about, "args": asked})
+        finally:
+            del self._operations[id_]
         return answer["result"]
+
+    def _hear_operation(self, data: dict[str, Any]) -> None:
+        if (tell := self._operations.get(data["operationId"])) is not None:
+            tell(msgspec.convert(data["progress"], StepProgress))
