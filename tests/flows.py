@@ -10,6 +10,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
+from daemon.cli.runs import run_of, whole_run
 from daemon.client import Client, Message
 
 RUN_ENDS = ("workflow.run.completed", "workflow.run.failed", "workflow.run.cancelled")
@@ -110,11 +111,12 @@ class Flow:
 
     async def run(self) -> dict[str, Any]:
         """Give the run as it stands."""
-        return (await self.call("get"))["run"]
+        return await run_of(self.client, self.id)
 
     async def steps(self) -> dict[str, dict[str, Any]]:
         """Give its steps as they stand, by id, in the order in which they began."""
-        return {each["id"]: each for each in (await self.call("get")).get("steps", ())}
+        _, steps = await whole_run(self.client, self.id)
+        return {each["id"]: each for each in steps}
 
     async def result(self, step: str) -> dict[str, Any]:
         """Give what a step came to."""

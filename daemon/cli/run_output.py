@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from daemon.cli.connect import client
 from daemon.cli.drawing import harmless, size_of
+from daemon.cli.runs import run_of, whole_run
 from daemon.cli.tasks import table
 from daemon.cli.timeline import ENDS, RUN
 from daemon.cli.view import write
@@ -27,10 +28,10 @@ async def logs(args: argparse.Namespace) -> int:
     channel = f"workflow:run:{args.id}"
     midline: dict[tuple[str, str], str] = {}
     async with client(args) as daemon:
-        found = await daemon.call("workflow.get", {"runId": args.id})
-        ended = found["run"]["state"] == "ended"
-        began = found["run"].get("startedAt", found["run"]["createdAt"])
-        known = [each["id"] for each in found.get("steps", ())]
+        run, steps = await whole_run(daemon, args.id)
+        ended = run["state"] == "ended"
+        began = run["startedAt"] if "startedAt" in run else run["createdAt"]
+        known = [each["id"] for each in steps]
         follows = args.follow and not ended
         if args.step and not follows and not any(_is_of(each, args.step) for each in known):
             raise NotFound(f"the run has no step {args.step!r} that has begun")
@@ -85,7 +86,7 @@ async def artifacts(args: argparse.Namespace) -> int:
 
 async def _kept(daemon: Client, run_id: str) -> list[Answer]:
     """Give the artifacts that the run tells of, of each name the last."""
-    await daemon.call("workflow.get", {"runId": run_id})  # one that is not there is an error
+    await run_of(daemon, run_id)  # one that is not there is an error
     kept = {}
     async for message in daemon.history(f"workflow:run:{run_id}"):
         if message.type == f"{RUN}artifact":

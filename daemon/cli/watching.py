@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 
 from daemon.cli.connect import client
 from daemon.cli.drawing import draw
+from daemon.cli.runs import run_of, whole_run
 from daemon.cli.telling import Lines
 from daemon.cli.timeline import ENDS, Timeline
 from daemon.cli.tty import Screen, Tty
@@ -105,10 +106,10 @@ class Watching:
         self._id = await begin(daemon)
         if self._cancelled:  # it was interrupted before there was a run
             self._cancel()
-        found = await self._get()
-        timeline = Timeline(found["run"], found.get("steps", ()))
+        run, steps = await self._get()
+        timeline = Timeline(run, steps)
         view = self._view = view_of(timeline, as_json=self._json)
-        works = [self._follow(timeline, found), self._mend(timeline), view.keep()]
+        works = [self._follow(timeline, run, steps), self._mend(timeline), view.keep()]
         tasks = [self._loop.create_task(work) for work in works]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -123,42 +124,43 @@ class Watching:
             finally:  # also when the next signal comes meanwhile
                 view.close()
 
-    async def _follow(self, timeline: Timeline, found: Answer) -> None:
+    async def _follow(self, timeline: Timeline, run: Answer, steps: list[Answer]) -> None:
         """Take all that was told of the run, and what is told until it has ended."""
         view, channel = cast(View, self._view), f"workflow:run:{self._id}"
         daemon = cast(Client, self._daemon)
-        ended = found["run"]["state"] == "ended"
+        ended = run["state"] == "ended"
         messages = daemon.history(channel) if ended else daemon.subscribe(channel, since=0)
         async for message in messages:
             timeline.feed(message.type, message.data, message.ts or 0.0)
             await view.show(message)
-            if not ended and message.type in ENDS and await self._is_last(message, found["run"]):
+            if not ended and message.type in ENDS and await self._is_last(message, run):
                 self._end = {"type": ENDS[message.type], **message.data}
                 return
         if not ended:
             raise Unavailable("the stream ended before the run did")
-        timeline.settle(found["run"], found.get("steps", ()))
-        self._end = found["run"]["end"]
+        timeline.settle(run, steps)
+        self._end = run["end"]
 
     async def _is_last(self, end: Message, run: Answer) -> bool:
         """Tell the end of a run from one that was followed by a retry."""
         if "startedAt" in run:
             return bool((end.ts or 0.0) >= run["startedAt"])
-        return bool((await self._get())["run"]["state"] == "ended")
+        now = await run_of(cast(Client, self._daemon), self._id)
+        return bool(now["state"] == "ended")
 
     async def _mend(self, timeline: Timeline) -> None:
         """Ask how the run stands after events of it were missed; returns if it has ended."""
         while True:
             await self._missed.wait()
             self._missed.clear()
-            found = await self._get()
-            timeline.settle(found["run"], found.get("steps", ()))
-            if found["run"]["state"] == "ended":
-                self._end = found["run"]["end"]
+            run, steps = await self._get()
+            timeline.settle(run, steps)
+            if run["state"] == "ended":
+                self._end = run["end"]
                 return
 
-    async def _get(self) -> Answer:
-        return await cast(Client, self._daemon).call("workflow.get", {"runId": self._id})
+    async def _get(self) -> tuple[Answer, list[Answer]]:
+        return await whole_run(cast(Client, self._daemon), self._id)
 
     # What comes between
 

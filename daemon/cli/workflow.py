@@ -15,6 +15,7 @@ from daemon.cli.connect import add_connection, client
 from daemon.cli.drawing import harmless, took
 from daemon.cli.job import note, project_root
 from daemon.cli.run_output import artifacts, logs
+from daemon.cli.runs import run_of, whole_run
 from daemon.cli.tasks import table
 from daemon.cli.watching import watch as watch_run
 from daemon.client import Client
@@ -279,16 +280,16 @@ async def runs(args: argparse.Namespace) -> int:
 async def show(args: argparse.Namespace) -> int:
     """Tell about one run."""
     async with client(args) as daemon:
-        found = await daemon.call("workflow.get", {"runId": args.id})
+        run, steps = await whole_run(daemon, args.id)
     if args.json:
-        _print_json({**found["run"], "steps": found.get("steps", [])})
+        _print_json({**run, "steps": steps})
         return 0
     fields = [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in found["run"].items()
+        for name, value in run.items()
     ]
     sys.stdout.write(table([(name, harmless(value)) for name, value in fields]))
-    if steps := found.get("steps"):
+    if steps:
         rows = [("STEP", "KIND", "STATE", "TRY", "TOOK", "ABOUT"), *map(_row, steps)]
         sys.stdout.write("\n" + table(rows))
     return 0
@@ -347,7 +348,7 @@ async def fork(args: argparse.Namespace) -> int:
     given = _given(args.given)
     async with client(args) as daemon:
         if given:
-            earlier = (await daemon.call("workflow.get", {"runId": args.id}))["run"]
+            earlier = await run_of(daemon, args.id)
             asked["args"] = {**earlier.get("args", {}), **given}
         answer = await daemon.call("workflow.fork", asked)
     if args.watch:

@@ -1,9 +1,11 @@
-"""Pages of a list of which a narrow token may see few."""
+"""Pages of lists: their cursors, and those of which a narrow token may see few."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
+
+from daemon.core.errors import BadRequest
 
 LEAST = 100
 """Rows that are read at once at the least."""
@@ -18,6 +20,18 @@ class Listed(Protocol):
     @property
     def id(self) -> str:
         """Give the id."""
+
+
+def number_of(cursor: str | None) -> int:
+    """Give the number of a row after which a page begins, 0 for the first page.
+
+    BadRequest for a cursor that no answer has given.
+    """
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
+        raise BadRequest(f"{cursor[:80]!r} is no cursor; give the nextCursor of an answer")
+    return int(cursor)
 
 
 AnyListed = TypeVar("AnyListed", bound=Listed)

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from daemon.core.errors import BadRequest
 from daemon.core.journal import Journal
+from daemon.core.listing import number_of
 from domains.session.messages import Message
 
 SCHEMA = """
@@ -89,7 +89,7 @@ class Archive:
         limit: int,
         read: Callable[[bytes], Item],
     ) -> tuple[list[Item], str | None]:
-        after = _number(cursor)
+        after = number_of(cursor)
         await self._journal.flushed()  # a page shows what its reader has just seen
         query = f"SELECT n, body FROM {table} WHERE session = ? AND n > ? ORDER BY n LIMIT ?"  # noqa: S608  # our own table names
 
@@ -105,11 +105,3 @@ class Archive:
             return found, None
 
         return await self._journal.store.read(rows)
-
-
-def _number(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
-        raise BadRequest(f"{cursor[:80]!r} is no cursor; give the nextCursor of an answer")
-    return int(cursor)

@@ -126,11 +126,15 @@ class StepRecord(Answer, gc=False):
 
 
 class OneRun(Answer):
-    """One run, and with `workflow.get` its steps in the order in which they began."""
+    """One run, and with `workflow.get` its steps in the order in which they began.
+
+    `next_cursor` is there where there are more.
+    """
 
     run_id: str
     run: Run
     steps: list[StepRecord] = field(default_factory=list)
+    next_cursor: str | None = None
 
 
 class ManyRuns(Answer):
@@ -189,9 +193,11 @@ class ListRuns(Command):
 
 @command("workflow.get", action="read", channel=CHANNEL, answer=OneRun)
 class GetRun(Command):
-    """Tell about one run, with its steps."""
+    """Tell about one run, with its steps: up to `limit`, and no more than some 4 MiB of results."""
 
     run_id: str
+    cursor: str | None = None
+    limit: Annotated[int, Meta(ge=0, le=1000)] = 500
 
 
 @command("workflow.cancel", action="write", channel=CHANNEL, answer=RunState, urgent=True)

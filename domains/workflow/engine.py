@@ -201,10 +201,26 @@ class Engine:
         live = self.live.get(run_id)
         found = await self.records.get(run_id)
         if found is None:
-            raise NotFound(f"there is no run {run_id[:80]!r}; see workflow.runs")
+            raise _unknown(run_id)
         if live is not None:
             return found._replace(run=live.run, steps=live.timeline.records())
         return found
+
+    async def told(
+        self, run_id: str, after: int, limit: int
+    ) -> tuple[Run, list[StepRecord], int | None]:
+        """Give a run and a page of its steps as the disk has them, with how far those are by now.
+
+        The number is that from which there are more. NotFound for an unknown run.
+        """
+        run = await self.records.run(run_id)
+        if run is None:
+            raise _unknown(run_id)
+        steps, further = await self.records.steps(run_id, after, limit) if limit else ([], None)
+        live = self.live.get(run_id)
+        if live is not None:
+            steps = [live.timeline.with_progress(each) for each in steps]
+        return run, steps, further
 
     # Inside
 
@@ -344,3 +360,7 @@ _NOTHING = Definition(id="", name="", path="", language="yaml", digest="")
 def _key(run: Run, rule: Concurrency) -> Key:
     names = {"args": run.args, "project": {"id": run.project_id, "path": run.cwd}}
     return run.project_id, run.workflow, Expressions().text(rule.key, names)
+
+
+def _unknown(run_id: str) -> NotFound:
+    return NotFound(f"there is no run {run_id[:80]!r}; see workflow.runs")

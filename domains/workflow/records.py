@@ -36,6 +36,10 @@ _decode_run = msgspec.json.Decoder(Run).decode
 _decode_step = msgspec.json.Decoder(StepRecord).decode
 
 
+PAGE_BYTES = 4 << 20
+"""After so much a page of steps ends; one step alone may be more."""
+
+
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a run is to end that somebody has cancelled, or that has failed for a reason of its own.
 
@@ -166,6 +170,33 @@ class RunRecords:
         """Read one run whole."""
         found = await self._stored("id = ?", (run_id,))
         return found[0] if found else None
+
+    async def run(self, run_id: str) -> Run | None:
+        """Read one run without its steps."""
+        found = await self._runs("WHERE id = ?", (run_id,))
+        return found[0] if found else None
+
+    async def steps(
+        self, run_id: str, after: int, limit: int
+    ) -> tuple[list[StepRecord], int | None]:
+        """Read steps of a run from a number on, and give the number from which there are more."""
+        await self._journal.flushed()
+        query = (
+            "SELECT number, body FROM workflow_step WHERE run = ? AND number >= ? "
+            "ORDER BY number LIMIT ?"
+        )
+
+        def rows(db: sqlite3.Connection) -> tuple[list[StepRecord], int | None]:
+            found: list[StepRecord] = []
+            size = 0
+            for number, body in db.execute(query, (run_id, after, limit + 1)):
+                if len(found) == limit or size > PAGE_BYTES:
+                    return found, number
+                found.append(_decode_step(body))
+                size += len(body)
+            return found, None
+
+        return await self._journal.store.read(rows)
 
     async def unended(self) -> list[Stored]:
         """Read what was under way when the daemon last ended, the oldest first."""

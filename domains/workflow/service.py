@@ -12,7 +12,7 @@ from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import Conflict, NotFound
 from daemon.core.journal import Journal
-from daemon.core.listing import page_of
+from daemon.core.listing import number_of, page_of
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
 from domains.workflow import python_file
@@ -170,8 +170,15 @@ class WorkflowService:
     @handles(GetRun)
     async def get(self, command: GetRun, _: Caller) -> OneRun:
         """Tell about one run."""
-        stored = await self._engine.stored(command.run_id)
-        return OneRun(run_id=stored.run.id, run=stored.run, steps=stored.steps)
+        run, steps, further = await self._engine.told(
+            command.run_id, number_of(command.cursor), command.limit
+        )
+        return OneRun(
+            run_id=run.id,
+            run=run,
+            steps=steps,
+            next_cursor=None if further is None else str(further),
+        )
 
     @handles(CancelRun)
     async def cancel(self, command: CancelRun, caller: Caller) -> RunState:

@@ -138,6 +138,13 @@ class Timeline:
             self._steps[step_id] = msgspec.structs.replace(found, progress=progress)
             self._progress.note(step_id, progress)
 
+    def with_progress(self, record: StepRecord) -> StepRecord:
+        """Give a step that is under way on disk with how far it is."""
+        found = self._steps.get(record.id)
+        if record.state != "running" or found is None or found.progress is None:
+            return record
+        return msgspec.structs.replace(record, progress=found.progress)
+
     def _tell_progress(self, step_id: str, progress: StepProgress) -> None:
         self._bus.emit(StepProgressed(run_id=self._run_id, step_id=step_id, progress=progress))
 

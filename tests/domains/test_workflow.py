@@ -339,6 +339,35 @@ async def test_a_run_with_more_results_than_memory_should_hold_ends(flows, monke
     assert end["code"] == "too_large"
 
 
+async def test_steps_are_given_page_by_page(flows):
+    item = '{id: item, run: "printf %1000s {{ item }}"}'
+    flows.write("many", f"- {{id: all, for-each: [0, 1, 2, 3, 4, 5, 6], steps: [{item}]}}")
+    flow = await flows.done("many")
+    whole = [*await flow.steps()]
+    assert len(whole) == 8
+    found, cursor = [], {}
+    while cursor is not None:
+        page = await flow.call("get", limit=3, **cursor)
+        assert page["run"]["state"] == "ended"
+        assert len(page["steps"]) == 3 or "nextCursor" not in page
+        found += [each["id"] for each in page["steps"]]
+        cursor = {"cursor": page["nextCursor"]} if "nextCursor" in page else None
+    assert found == whole
+    assert "steps" not in await flow.call("get", limit=0)
+    with pytest.raises(BadRequest, match="nextCursor"):
+        await flow.call("get", cursor="x")
+
+
+async def test_a_page_of_steps_ends_where_it_has_grown_large(flows, monkeypatch):
+    monkeypatch.setattr("domains.workflow.records.PAGE_BYTES", 3000)
+    item = '{id: item, run: "printf %1000s {{ item }}"}'
+    flows.write("many", f"- {{id: all, for-each: [0, 1, 2, 3, 4, 5, 6], steps: [{item}]}}")
+    flow = await flows.done("many")
+    page = await flow.call("get")
+    assert len(page["steps"]) == 4  # with the for-each itself
+    assert len(await flow.steps()) == 8
+
+
 async def test_git_steps_work_in_a_work_tree_that_goes_when_all_is_merged(running, tmp_path):
     repo = Repo(tmp_path / "own")
     repo.commit({"a.txt": "a\n", ".gitignore": ".agent\n"})

@@ -371,7 +371,10 @@ async def test_a_drain_in_the_middle_fails_nothing_and_the_run_goes_on_afterward
           run: "echo begun >> log; test $(wc -l < log) -ge 2 || sleep {MARK}"
         """,
     )
-    await until(lambda: processes_with(MARK))
+    async with restarted.daemon.client() as client:
+        await restarted.flow(client, flow).until("step.retrying")
+    log = restarted.folder / "log"
+    await until(lambda: log.exists() and log.read_text())
     assert await asyncio.to_thread(restarted.daemon.stop) == 0
     assert processes_with(MARK) == []
     restarted.daemon.start()

@@ -13,6 +13,7 @@ from model import script
 from repositories import Repo, added
 from support import processes_with, until
 
+from daemon.cli.runs import whole_run
 from daemon.core.errors import Unavailable
 from domains.workflow.python_run import OUTPUT_BYTES
 from domains.workflow.python_wire import LINE_BYTES
@@ -64,8 +65,7 @@ class Flows:
         return {"type": end.type.rpartition(".")[2], **end.data}, await self.steps(run)
 
     async def steps(self, run):
-        found = await self.client.call("workflow.get", {"runId": run})
-        return {each["id"]: each for each in found.get("steps", [])}
+        return {each["id"]: each for each in (await whole_run(self.client, run))[1]}
 
 
 @asynccontextmanager
