@@ -1,10 +1,13 @@
-"""What is asked of runs of workflows: how one stands, and its steps from page to page."""
+"""What is asked of workflows: how a run stands, all of its steps, and arguments as typed."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from daemon.cli.timeline import Data
+from daemon.core.errors import BadRequest
 
 Answer = dict[str, Any]
 
@@ -31,3 +34,42 @@ async def whole_run(daemon: Caller, run_id: str) -> tuple[Answer, list[Answer]]:
         found = await daemon.call("workflow.get", {**asked, "cursor": found["nextCursor"]})
         steps += found.get("steps", ())
     return run, steps
+
+
+def pairs(given: Iterable[str]) -> dict[str, str]:
+    """Take ARG=VALUE apart."""
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        if not equals or not name:
+            raise BadRequest(f"{each!r} is no ARG=VALUE; see 'agentcmd workflow run --help'")
+        found[name] = text
+    return found
+
+
+async def values(daemon: Caller, project: str, workflow: str, given: Data) -> dict[str, Any]:
+    """Give what was typed as what the workflow's arguments are: a text stays one, all else is JSON.
+
+    What is not JSON is a text, too; whether that may be is the daemon's to say.
+    """
+    read = {name: _read(text) for name, text in given.items()}
+    if all(isinstance(value, str) and value == given[name] for name, value in read.items()):
+        return read
+    listed = (await daemon.call("workflow.list", {"projectId": project}))["workflows"]
+    found: Answer = next((each for each in listed if each["id"] == workflow), {})
+    for name, text in given.items():
+        schema = found.get("args", {}).get(name)
+        if isinstance(schema, dict) and schema.get("type") == "string":
+            read[name] = text
+    return read
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refused)
+    except ValueError:
+        return text
+
+
+def _refused(name: str) -> None:
+    raise ValueError(f"{name} is Python's, not JSON's")

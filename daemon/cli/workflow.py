@@ -15,7 +15,7 @@ from daemon.cli.connect import add_connection, client
 from daemon.cli.drawing import harmless, took
 from daemon.cli.job import note, project_root
 from daemon.cli.run_output import artifacts, logs
-from daemon.cli.runs import run_of, whole_run
+from daemon.cli.runs import pairs, run_of, values, whole_run
 from daemon.cli.tasks import table
 from daemon.cli.watching import watch as watch_run
 from daemon.client import Client
@@ -86,7 +86,10 @@ def _about_workflows(verbs: Any) -> None:
     own = _mixed(verbs, "run", "start a run, and follow it; Ctrl-C cancels it")
     own.add_argument("workflow", metavar="NAME", help="the workflow, as list shows it")
     own.add_argument(
-        "given", nargs="*", metavar="ARG=VALUE", help="its arguments: JSON, or else the text itself"
+        "given",
+        nargs="*",
+        metavar="ARG=VALUE",
+        help="arguments: texts as they are, others JSON",
     )
     own.add_argument("--key", metavar="IDEMPOTENCY", help="start it once only with this key")
     own.add_argument("--detach", action="store_true", help="print its id, and do not follow it")
@@ -219,13 +222,18 @@ def _text(path: Path) -> str:
 
 async def run(args: argparse.Namespace) -> int:
     """Start a run, and end as it ends."""
-    asked: Answer = {"workflow": args.workflow, "args": _given(args.given)}
-    if args.key:
-        asked["idempotencyKey"] = args.key
+    given = pairs(args.given)
 
     async def begin(daemon: Client) -> Answer:
         project = args.project or await _project_here(daemon)
-        return await daemon.call("workflow.start", {**asked, "projectId": project})
+        asked: Answer = {
+            "projectId": project,
+            "workflow": args.workflow,
+            "args": await values(daemon, project, args.workflow, given),
+        }
+        if args.key:
+            asked["idempotencyKey"] = args.key
+        return await daemon.call("workflow.start", asked)
 
     async def begin_and_tell(daemon: Client) -> str:
         return str((await begin(daemon))["runId"])
@@ -345,11 +353,13 @@ async def retry(args: argparse.Namespace) -> int:
 async def fork(args: argparse.Namespace) -> int:
     """Begin a new run from a step of another; what is not given stays as it was there."""
     asked: Answer = {"runId": args.id, "stepId": args.step}
-    given = _given(args.given)
+    given = pairs(args.given)
     async with client(args) as daemon:
         if given:
             earlier = await run_of(daemon, args.id)
-            asked["args"] = {**earlier.get("args", {}), **given}
+            project, workflow = earlier["projectId"], earlier["workflow"]
+            replaced = await values(daemon, project, workflow, given)
+            asked["args"] = {**earlier.get("args", {}), **replaced}
         answer = await daemon.call("workflow.fork", asked)
     if args.watch:
         return await _watch(args, answer["runId"])
@@ -385,19 +395,6 @@ async def _project_here(daemon: Client) -> str:
     if not ((root / ".git").exists() or (root / FOLDER).is_dir()):
         raise Conflict(f"{root} has no {FOLDER}: go to a project, or name one by --project")
     return str((await daemon.call("project.add", {"path": str(root)}))["projectId"])
-
-
-def _given(pairs: Iterable[str]) -> Answer:
-    given: Answer = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise BadRequest(f"{pair!r} is no ARG=VALUE; see 'agentcmd workflow run --help'")
-        try:
-            given[name] = json.loads(text)
-        except ValueError:
-            given[name] = text
-    return given
 
 
 def _print_begun(answer: Answer, *, as_json: bool) -> None:

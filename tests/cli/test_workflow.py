@@ -161,8 +161,20 @@ def test_a_fork_has_the_arguments_that_it_is_not_given(workflow, write):
     write(build=BUILD)
     run = workflow("run", "build", "word=a", "--detach", "count=3").strip()
     workflow("watch", run)
-    told = workflow("fork", run, "one", "--watch", 'word="4"')
+    told = workflow("fork", run, "one", "--watch", "word=4")
     assert "step.output one | 4 3" in told
+
+
+def test_a_text_is_what_was_typed_and_all_else_is_json(workflow, write):
+    write(
+        typed="args: {a: {type: string}, b: {type: string}, n: {type: integer}, any: {}}\n"
+        "steps: [{id: say, run: 'printf %s\\\\n {{ args.a }} {{ args.b }} {{ args.n }}'}]"
+    )
+    told = workflow("run", "typed", "a=true", "b=007", "n=7", "any=[1]")
+    said = [line.partition(" | ")[2] for line in told.splitlines() if "say | " in line]
+    assert said == ["true", "007", "7"]
+    refused = workflow("run", "typed", "a=NaN", "b=x", "n=NaN", "any=1", code=2)
+    assert "the argument n is a " in refused
 
 
 def test_approvals_and_events_are_given_and_a_run_rests_and_ends(workflow, write):
@@ -205,7 +217,7 @@ def until(workflow, run, step, state):
     [
         (("run", "none"), 1, "no workflow"),
         (("run", "build", "word"), 2, "ARG=VALUE"),
-        (("run", "build", "word=1"), 2, "word is a number"),
+        (("run", "build", "word=a", "count=x"), 2, "count is a text"),
         (("run", "build"), 2, "word is missing"),
         (("run", "build", "word=a", "--project", "none"), 1, "no project"),
         (("watch", "none"), 1, "no run"),

@@ -8,12 +8,12 @@ import pytest
 from flows import Flows
 from repositories import Repo
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "workflows").glob("*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "config" / "workflows").glob("*.*"))
 
 
 def test_every_example_has_a_test_here():
     names = {path.stem for path in EXAMPLES}
-    assert names == {"lint-changed", "plan-implement-review", "test-fix"}
+    assert names == {"lint-changed", "mend_until_green", "plan-implement-review", "test-fix"}
 
 
 @pytest.fixture
@@ -86,3 +86,22 @@ async def test_an_agent_plans_somebody_agrees_and_it_goes_on_in_a_work_tree(
     assert committed == "Add a dark mode"
     assert not (repo.path / "made").exists()
     assert any("stays" in told["message"] for told in flow.told("annotation"))
+
+
+async def test_an_agent_mends_in_one_conversation_until_a_command_succeeds(
+    start_daemon, claude, repo
+):
+    running = await start_daemon(**claude)
+    passes = "echo x >> tries; test $(wc -l < tries) -ge 3 || { echo no; exit 1; }"
+    async with running.client() as client:
+        flows = await Flows.of(client, repo.path)
+        flow = await flows.start("mend_until_green", args={"test": passes})
+        end = await flow.end(60)
+        steps = await flow.steps()
+        assert end["type"] == "completed", end
+        assert end["output"] == {"mended": 2}
+        assert list(steps) == ["test", "fix", "test#2", "fix#2", "test#3"]
+        assert steps["fix"]["sessionId"] == steps["fix#2"]["sessionId"]
+        last = await flows.start("mend_until_green", args={"test": "exit 1", "tries": 0})
+        end = await last.end(60)
+        assert (end["code"], end["stepId"]) == ("exit", "last")
