@@ -34,10 +34,13 @@ _BRACED = re.compile(r"\$\{[^{}'\"\\`$()\0\1]*\}")
 _ARITHMETIC = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_ \t\n+-*/%=!&|^~?:;,.$@<>()"
 )
-_SUBSCRIPT = re.compile(r"\w\[[^\]\n]*$")
 _EVAL = re.compile(
-    r"(?:^|[;&|({\n]|\b(?:then|do|else|exec|command|builtin))[ \t]*\\?eval[ \t][^\n;&|]*$"
+    r"(?:^|[;&|({\n]|\b(?:then|do|else|exec|command|builtin))[ \t]*\\?(?:eval|let)[ \t][^\n;&|]*$"
 )
+_SOMETHING = "w"
+"""Stands in a word for what it is given from elsewhere, which may be a name or a part of one."""
+
+_ARRAY = "=("
 _ESAC = re.compile(r"\besac\b")
 
 INSTEAD = (
@@ -66,6 +69,21 @@ def check(text: str) -> None:
         _Reader(text).read()
 
 
+class _Word:
+    """What a command will be given as one word, quotes taken off: whether that is `NAME[...`."""
+
+    def __init__(self) -> None:
+        self.begun = self.bracket = self.subscript = False
+        self._named = False
+
+    def take(self, text: str) -> None:
+        for sign in text:
+            self.bracket = self.bracket or sign == "["
+            self.subscript = sign != "]" and (self.subscript or (sign == "[" and self._named))
+            self._named = sign == "_" or sign.isalnum()
+            self.begun = True
+
+
 class _Reader:
     """Follows the quotes of one text."""
 
@@ -73,6 +91,11 @@ class _Reader:
         self._text = text
         self._at = 0
         self._open: list[str] = []
+        self._word = _Word()
+        self._words: list[_Word] = []
+        """The words that the open parentheses stand in."""
+
+        self._in_subscript = False
         self._starts_word = True
         self._in_test = False
 
@@ -96,8 +119,10 @@ class _Reader:
         text, at = self._text, self._at
         starts, self._starts_word = self._starts_word, sign in _ENDS_WORD
         self._at += 1
+        self._follow(sign)
         if sign == "'":
             self._skip_to(text.find("'", at + 1) + 1, "quotes")
+            self._word.take(text[at + 1 : self._at - 1])
         elif sign == '"':
             self._open.append(sign)
         elif sign == "#" and starts:
@@ -107,22 +132,40 @@ class _Reader:
         elif text.startswith("((", at):
             self._arithmetic(at)
         elif sign == "(":
-            self._open.append(sign)
+            self._enter(_ARRAY if text[at - 1 : at] == "=" else sign)
         elif sign == ")" and self._open:
             self._open.pop()
+            self._word = self._words.pop()
+            self._word.take(_SOMETHING)
         elif text.startswith(("[[", "]]"), at) and starts:
             self._in_test = sign == "["
         elif sign == VALUE:
             self._value(at)
 
+    def _follow(self, sign: str) -> None:
+        """See where words end, and where a subscript may: one without quotes may hold blanks."""
+        if sign == "[" and self._word.begun:
+            self._in_subscript = True
+        elif sign in "]\n":
+            self._in_subscript = False
+        if sign in _ENDS_WORD:
+            self._word = _Word()
+        elif sign not in "'\"":
+            self._word.take(_SOMETHING if sign in (VALUE, VOUCHED) else sign)
+
+    def _enter(self, sign: str) -> None:
+        self._open.append(sign)
+        self._words.append(self._word)
+        self._word = _Word()
+
     def _value(self, at: int) -> None:
-        before = self._text[max(0, at - 500) : at]
         if self._in_test:
             raise self._refused("in [[ ]]", "use [ ]")
-        if _SUBSCRIPT.search(before):
+        in_array = _ARRAY in self._open and self._word.bracket
+        if self._in_subscript or in_array or self._word.subscript:
             raise self._refused("in a subscript", INSTEAD)
-        if _EVAL.search(before):
-            raise self._refused("in what eval reads a second time", "call the command itself")
+        if _EVAL.search(self._text[max(0, at - 500) : at]):
+            raise self._refused("in what eval or let read a second time", "call the command itself")
 
     def _quoted(self, sign: str) -> None:
         self._at += 1
@@ -131,6 +174,8 @@ class _Reader:
         if sign == '"':
             self._open.pop()
             self._starts_word = False
+        else:
+            self._word.take(_SOMETHING if sign == VOUCHED else sign)
 
     def _backslash(self) -> None:
         following = self._text[self._at + 1 : self._at + 2]
@@ -138,6 +183,7 @@ class _Reader:
             raise self._refused("behind a backslash", "leave it out: a value is quoted by itself")
         if following != "\n":
             self._starts_word = False
+            self._word.take(following)
         elif self._text[max(0, self._at - 1) : self._at] not in _BEFORE_WORD:
             raise self._refused(
                 "in a text with a line that goes on in the middle of a word",
@@ -169,15 +215,17 @@ class _Reader:
                     "only ${NAME} and the like beside templates",
                 )
             self._at = found.end()
+            self._word.take(_SOMETHING)
         elif following == "#":
             self._at += 1
+            self._word.take(_SOMETHING)
 
     def _substitution(self) -> None:
         if '"' in self._open and _ESAC.search(self._text):
             raise self._refused(
                 "in a text with case in a quoted $(...)", "assign it to a variable first"
             )
-        self._open.append("(")
+        self._enter("(")
         self._starts_word = True
         self._at += 1
 
@@ -194,6 +242,7 @@ class _Reader:
             at += 1
             if depth == 0:
                 self._at = at
+                self._word.take(_SOMETHING)
                 return
         part = shown(self._text[start : start + 40].replace(VALUE, "{{...}}"), 30)
         raise self._refused(f"in a text with {part}", "plain arithmetic beside templates")
