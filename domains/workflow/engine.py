@@ -176,8 +176,9 @@ class Engine:
         unended.sort(
             key=lambda each: each.run.started_at is None
         )  # those that were under way first
-        for stored in unended:
-            definition, remark = await self._definition(stored, found)
+        for each in unended:
+            definition, source, remark = await self._definition(each, found)
+            stored = each if source is None else self._adopt(each, definition, source)
             live = self._begin(stored, definition, recovered=True)
             if remark:
                 live.annotate(remark, "warning")
@@ -186,6 +187,15 @@ class Engine:
         self._cancel_children()
         self.recovered.set()
         await self._journal.flushed()
+
+    def _adopt(self, stored: Stored, definition: Definition, source: Source) -> Stored:
+        """Have a run go on with what its file is now; that it has changed is told once."""
+        if definition.digest == stored.run.digest:
+            return stored
+        run = msgspec.structs.replace(stored.run, digest=definition.digest)
+        self.records.save(run)
+        self.records.save_source(run.id, source.text)
+        return stored._replace(run=run, source=source.text)
 
     def _cancel_children(self) -> None:
         """Cancel what a run had started that was about to end when the daemon did."""
@@ -308,8 +318,8 @@ class Engine:
 
     async def _definition(
         self, stored: Stored, found: dict[str, dict[str, Source]]
-    ) -> tuple[Definition, str]:
-        """Read what a run goes on with: its file as it is now, else what it began with.
+    ) -> tuple[Definition, Source | None, str]:
+        """Read what a run goes on with: its file as it is now, else what it had last; and a remark.
 
         `found` holds the files of each project, which are looked for once.
         """
@@ -324,12 +334,11 @@ class Engine:
             said = getattr(error, "message", None) or str(error)
             try:
                 kept = self._library.kept(run.workflow, stored.source)
-                return self._library.read(kept), f"it goes on as it began: {said}"
+                return self._library.read(kept), None, f"it goes on as it was: {said}"
             except AgentcmdError as broken:
-                return _NOTHING, f"{said}; and as it began: {broken.message}"
-        if definition.digest == run.digest:
-            return definition, ""
-        return definition, "its file has changed: it goes on with the new one, by the steps' names"
+                return _NOTHING, None, f"{said}; and as it was: {broken.message}"
+        changed = "its file has changed: it goes on with the new one, by the steps' names"
+        return definition, source, changed if definition.digest != run.digest else ""
 
     @asynccontextmanager
     async def _one_at_a_time(self, *about: str) -> AsyncIterator[None]:

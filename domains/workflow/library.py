@@ -59,9 +59,9 @@ class Library:
         )
 
     def kept(self, workflow: str, text: bytes) -> Source:
-        """Give the file that a run began with, which was kept with it."""
+        """Give the file that a run had last, which was kept with it."""
         language: Literal["yaml", "python"] = "python" if _is_python(text) else "yaml"
-        return Source(workflow, f"{workflow} (as it began)", language, text)
+        return Source(workflow, f"{workflow} (as it was)", language, text)
 
     def read(self, source: Source) -> Definition:
         """Read one; BadRequest says what is wrong with it."""
@@ -111,14 +111,20 @@ def _read_yaml(source: Source) -> Definition:
 
 
 def _find(root: Path) -> list[Source]:
-    """Read the files; links that lead out of the project are passed over."""
+    """Read the files; links that lead out of the project are passed over.
+
+    So is what begins with `_` or `.`: modules that workflows import, and what editors leave.
+    """
     folder = root / FOLDER
     found = []
     for path in sorted(folder.rglob("*"))[:MOST]:
         language = ENDINGS.get(path.suffix)
-        if language is None or not path.is_file() or not path.resolve().is_relative_to(root):
+        inner = path.relative_to(folder)
+        if language is None or any(part[0] in "_." for part in inner.parts):
             continue
-        name = str(path.relative_to(folder).with_suffix(""))
+        if not path.is_file() or not path.resolve().is_relative_to(root):
+            continue
+        name = str(inner.with_suffix(""))
         with path.open("rb") as file:
             text = file.read(FILE_BYTES + 1)
         found.append(Source(name, str(path.relative_to(root)), language, text))

@@ -17,6 +17,8 @@ from domains.workflow.definition import Concurrency, Definition, Json
 from domains.workflow.keys import ANY_NAME
 from domains.workflow.library import Source
 from domains.workflow.problems import BrokenWorkflow, Problems, meant, shown
+from domains.workflow.references import References, Scope
+from domains.workflow.yaml_tree import Scalar
 
 __all__ = ["BrokenWorkflow", "read"]
 
@@ -86,7 +88,7 @@ def _read(source: Source, problems: Problems) -> Definition | None:
             "phases": said.phases,
             "workspace": said.workspace,
             "timeout": _timeout(said, decorator.lineno, problems),
-            "concurrency": _concurrency(said, decorator.lineno, problems),
+            "concurrency": _concurrency(said, decorator.lineno, frozenset(args), problems),
             "env": {key: _variable(value) for key, value in (said.env or {}).items()},
         }
     if problems:
@@ -267,7 +269,9 @@ def _timeout(said: _Said, line: int, problems: Problems) -> float | None:
     return seconds
 
 
-def _concurrency(said: _Said, line: int, problems: Problems) -> Concurrency | None:
+def _concurrency(
+    said: _Said, line: int, args: frozenset[str], problems: Problems
+) -> Concurrency | None:
     if said.concurrency is None:
         return None
     given = {"key": said.concurrency} if isinstance(said.concurrency, str) else said.concurrency
@@ -281,6 +285,8 @@ def _concurrency(said: _Said, line: int, problems: Problems) -> Concurrency | No
         return None
     if not 1 <= made.limit <= 1000:
         problems.add(line, f"limit of concurrency is {made.limit}", ["1 to 1000"])
+    before_it_runs = Scope(roots=("args", "project"), args=args)
+    References(problems, ()).templates(Scalar(line, made.key, made.key), before_it_runs)
     return made
 
 

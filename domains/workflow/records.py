@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -58,7 +59,7 @@ _decode_verdict = msgspec.json.Decoder(Verdict).decode
 class Stored(NamedTuple):
     """A run as it stands on disk: with the file that it began with, and its steps in order.
 
-    `following` is the number of its next step.
+    `following` is the number of its next step, `written` the bytes of those that there are.
     """
 
     run: Run
@@ -67,6 +68,7 @@ class Stored(NamedTuple):
     events: list[tuple[int, str, bytes]]
     verdict: Verdict | None = None
     following: int = 0
+    written: int = 0
 
 
 class RunRecords:
@@ -255,11 +257,16 @@ class RunRecords:
                 for id_, body, source, verdict in db.execute(runs, tuple(values))
             }
             following: dict[str, int] = {}
+            written: Counter[str] = Counter()
             for run, number, body in db.execute(steps, tuple(values)):
                 found[run].steps.append(_decode_step(body))
                 following[run] = number + 1
+                written[run] += len(body)
             for run, number, name, data in db.execute(events, tuple(values)):
                 found[run].events.append((number, name, data))
-            return [each._replace(following=following.get(id_, 0)) for id_, each in found.items()]
+            return [
+                each._replace(following=following.get(id_, 0), written=written[id_])
+                for id_, each in found.items()
+            ]
 
         return await self._journal.store.read(rows)

@@ -39,11 +39,12 @@ class Timeline:
         run_id: str,
         known: Iterable[StepRecord],
         following: int = 0,
+        written: int = 0,
         *,
         bus: EventBus,
         records: RunRecords,
     ) -> None:
-        """Stand where the disk stands; `following` is the number of the next step there."""
+        """Stand where the disk stands: with the number of the next step, and bytes of all."""
         self._run_id = run_id
         self._bus = bus
         self._records = records
@@ -51,7 +52,7 @@ class Timeline:
         self._numbers = {id_: number for number, id_ in enumerate(self._steps)}
         self._following = max(following, len(self._steps))
         self._progress = Progress(self._tell_progress)
-        self.written = 0
+        self.written = written
 
     def __len__(self) -> int:
         """Count the steps."""

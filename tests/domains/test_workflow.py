@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 
 import pytest
 from agents import claude_settings
@@ -337,6 +338,44 @@ async def test_a_run_with_more_results_than_memory_should_hold_ends(flows, monke
     )
     end = await (await flows.start("large")).end()
     assert end["code"] == "too_large"
+
+
+async def test_results_from_before_a_restart_count(tmp_path, monkeypatch):
+    monkeypatch.setattr("domains.workflow.live.RESULT_BYTES", 50_000)
+    large = """
+        - {id: say, run: "yes | head -c 20000"}
+        - {id: gate, wait-for: go}
+        - {id: e, for-each: [1, 2, 3], steps: [{id: more, run: "yes | head -c 20000"}]}
+        """
+
+    @asynccontextmanager
+    async def connected():
+        async with (
+            Daemon(settings_for(tmp_path / "state")) as daemon,
+            http_session() as http,
+            Running(daemon, http).client() as client,
+        ):
+            yield client
+
+    async with connected() as client:
+        flow = await (await Flows.of(client, tmp_path / "own", large=large)).start("large")
+        await flow.until("step.waiting")
+    async with connected() as client:
+        flow.client = client
+        await flow.call("send_event", event="go")
+        assert (await flow.end())["code"] == "too_large"
+        ends = [each["state"] for each in (await flow.steps()).values()]
+    assert ends.count("completed") == 3  # the first, the wait and one of the others
+
+
+async def test_modules_that_workflows_import_and_what_editors_leave_are_none(flows):
+    path = flows.write("fine", "- {id: a, run: 'true'}")
+    for name in ("_helper.py", "__init__.py", ".fine.yaml", "_more/part.yaml"):
+        other = path.parent / name
+        other.parent.mkdir(exist_ok=True)
+        other.write_text("steps: no")
+    listed = await flows.client.call("workflow.list", {"projectId": flows.project})
+    assert [each["id"] for each in listed["workflows"]] == ["fine"]
 
 
 async def test_steps_are_given_page_by_page(flows):

@@ -122,6 +122,12 @@ def test_the_decorator_is_known_however_it_was_imported(text):
         (HEAD + "@workflow(timeout='soon')\nasync def f(run): ...", "timeout: 'soon' is no dur"),
         (HEAD + "@workflow(workspace='tree')\nasync def f(run): ...", "workspace is 'tree'"),
         (HEAD + "@workflow(concurrency={'x': 1})\nasync def f(run): ...", "concurrency: object"),
+        (
+            HEAD + "@workflow(concurrency='{{ args.n }}')\nasync def f(run, m): ...",
+            "args.n: there is no such argument; allowed: m",
+        ),
+        (HEAD + "@workflow(concurrency='{{ steps.a }}')\nasync def f(run): ...", "steps"),
+        (HEAD + "@workflow(concurrency='{{ 1 +')\nasync def f(run): ...", "x.py:2: {{ 1 +"),
         (HEAD + "async def f(run:\n", "x.py:2: the Python is broken: '(' was never closed"),
         ("return 1\n", "x.py:1: the Python is broken: 'return' outside function"),
         (b"\n\n# \xff", "x.py:3: the file is not UTF-8"),
