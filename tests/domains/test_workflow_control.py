@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 
 import pytest
 from flows import Flow, Flows
+from git_servers import http_server
 from model import script
+from repositories import Repo
 from support import DaemonProcess, processes_with, until
 
 from daemon.core.errors import Conflict, NotFound
@@ -543,3 +546,28 @@ async def test_cancel_ends_the_session_of_an_agent(start_daemon, claude, tmp_pat
         await cancelled(flow)
         about = (await client.call("session.get", {"sessionId": session}))["session"]
         assert (about["state"], about["end"]["type"]) == ("ended", "cancelled")
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+async def test_a_git_operation_is_over_with_its_step(running, tmp_path, how):
+    served = Repo(tmp_path / "served" / "far")
+    served.commit({"large.bin": random.Random(1).randbytes(1 << 20)})
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a.txt": "a\n"})
+    async with http_server(tmp_path / "served") as server, running.client() as client:
+        repo.git("remote", "add", "origin", f"{server.url}/far/.git")
+        server.stop_after(200_000)
+        limit = "" if how == "cancel" else ", timeout-minutes: 0.02"
+        get = f"- {{id: get, git: {{operation: fetch}}{limit}}}"
+        flow = await (await Flows.of(client, repo.path, get=get)).start("get")
+        if how == "cancel":
+            await asyncio.wait_for(server.sent.wait(), 10)
+            await flow.call("cancel")
+        end = await flow.end()
+        assert (end["type"], end.get("code")) in {("cancelled", None), ("failed", "timeout")}
+        assert processes_with(server.url) == []
+        assert list((repo.path / ".git").rglob("*.lock")) == []
+        about = {"projectId": (await flow.run())["projectId"]}
+        assert (await client.call("git.list", about))["operations"] == []
+        server.go_on()
+        await client.call("git.fetch", about)
