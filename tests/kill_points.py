@@ -23,6 +23,7 @@ from domains.workflow.live import LiveRun
 from domains.workflow.records import RunRecords
 from domains.workflow.steps.command import Commands, _Owner
 from domains.workflow.timeline import Timeline
+from domains.workflow.workspaces import Workspaces
 
 POINTS: dict[str, tuple[type, str]] = {
     "start-row": (RunRecords, "add"),
@@ -38,6 +39,13 @@ POINTS: dict[str, tuple[type, str]] = {
 }
 """What is about to happen, and where."""
 
+WORKSPACES: dict[str, tuple[type, str]] = {
+    "worktree": (Workspaces, "_worktree"),
+    "branch": (Workspaces, "_branch"),
+    "release": (Workspaces, "release"),
+}
+"""The same, of runs that do not stay where the project is."""
+
 
 class Death:
     """Comes at one point, once the number of times is over."""
@@ -48,7 +56,7 @@ class Death:
         self.armed = False
 
     def install(self) -> None:
-        owner, name = POINTS[self.point]
+        owner, name = {**POINTS, **WORKSPACES}[self.point]
         setattr(owner, name, self._around(getattr(owner, name)))
         Store._commit = self._commit(Store._commit)
 

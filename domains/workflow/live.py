@@ -92,7 +92,7 @@ class LiveRun:
         self._phase_began = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._verdict = stored.verdict
-        self._begun = self._closing = False
+        self._begun = self._closing = self.completed = False
         self._admitted = asyncio.Event()
         self._place = 0
 
@@ -367,6 +367,7 @@ class LiveRun:
             log.exception("workflow.broke", run=self.run.id)
             failure = RunFailure("internal", f"the daemon failed here: {error!r}")
         self._closing = True
+        self.completed = failure is None and not self.doomed
         await self._let_go()
         self._end(output, failure)
 

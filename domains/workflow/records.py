@@ -30,6 +30,7 @@ SCHEMA = (
         PRIMARY KEY (run, number)
     ) WITHOUT ROWID
     """,
+    "CREATE TABLE workflow_worktree (run TEXT PRIMARY KEY, project TEXT NOT NULL) WITHOUT ROWID",
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -153,6 +154,18 @@ class RunRecords:
             number=number,
         )
 
+    def add_worktree(self, run_id: str, project_id: str) -> None:
+        """Write down that a run's work tree outlives it."""
+        self._journal.execute(
+            "INSERT OR REPLACE INTO workflow_worktree VALUES (:run, :project)",
+            run=run_id,
+            project=project_id,
+        )
+
+    def drop_worktree(self, run_id: str) -> None:
+        """Forget a work tree that was removed."""
+        self._journal.execute("DELETE FROM workflow_worktree WHERE run = :run", run=run_id)
+
     def forget(self, channel: str) -> None:
         """Drop the rows of a run that has ended, with its channel."""
         prefix, _, id_ = channel.rpartition(":")
@@ -203,6 +216,11 @@ class RunRecords:
     async def unended(self) -> list[Stored]:
         """Read what was under way when the daemon last ended, the oldest first."""
         return await self._stored("state != 'ended'", ())
+
+    async def worktrees(self) -> dict[str, str]:
+        """Read which runs have left a work tree, with their projects."""
+        query = "SELECT run, project FROM workflow_worktree"
+        return await self._journal.store.read(lambda db: dict(db.execute(query).fetchall()))
 
     async def once(self, project: str, workflow: str, idempotency: str) -> Run | None:
         """Read the run that was started with an idempotency key."""

@@ -91,7 +91,7 @@ class WorkflowService:
             stopping=lambda: tasks.stopping,
         )
         others, waits = Others(commands, bus), Waits(self._expressions)
-        self._workspaces = Workspaces(others)
+        self._workspaces = Workspaces(others, self._engine.records)
         self._effects: Effects = {
             "run": Commands(tasks, task_settings).run,
             "agent": others.agent,
@@ -109,14 +109,18 @@ class WorkflowService:
     async def recover(self) -> None:
         """Go on with what was under way when the daemon last ended."""
         self._journal.on_forget(self._forget)
+        await self._workspaces.recover()
         await self._engine.recover()
 
     def _forget(self, channel: str) -> None:
         """Drop the files of a run that is forgotten."""
         prefix, _, run_id = channel.rpartition(":")
         if prefix == "workflow:run":
-            drop = self._artifacts.drop(run_id)
-            self._supervisor.start(drop, name=f"artifacts:{run_id}")
+            self._supervisor.start(self._drop(run_id), name=f"{channel}:files")
+
+    async def _drop(self, run_id: str) -> None:
+        await self._artifacts.drop(run_id)
+        await self._workspaces.drop(run_id)
 
     # What there is
 

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
-from daemon.core.errors import AgentcmdError, Conflict
+import structlog
+
+from daemon.core.errors import AgentcmdError, Conflict, NotFound
 from domains.workflow.failures import RunFailure
 from domains.workflow.live import LiveRun
+from domains.workflow.records import RunRecords
 from domains.workflow.steps.commanding import Others
+
+log = structlog.get_logger(__name__)
+
+OURS = "agentcmd"
+"""As whom a work tree is removed that outlived its run."""
 
 
 class Workspaces:
-    """Makes workspaces by the git commands that clients have too."""
+    """Makes workspaces by the git commands that clients have too.
 
-    def __init__(self, others: Others) -> None:
-        """Ask git by these."""
+    A work tree outlives its run where that may be retried in it, or where something would be lost;
+    it is removed with the run's records, if nothing would be then.
+    """
+
+    def __init__(self, others: Others, records: RunRecords) -> None:
+        """Ask git by these, and keep there what is left to be removed."""
         self._others = others
+        self._records = records
+        self._kept: dict[str, str] = {}
+
+    async def recover(self) -> None:
+        """Learn which work trees have outlived their runs."""
+        self._kept = await self._records.worktrees()
 
     async def prepare(self, live: LiveRun) -> None:
-        """Make the workspace of a run that begins; one that goes on has it."""
+        """Make the workspace of a run that begins, or whose work tree somebody has removed."""
         kind = live.definition.workspace
         run = live.run
-        if kind == "stay" or run.branch is not None:
+        if kind == "stay" or (run.branch is not None and await _is_there(live)):
             return
         branch = f"agentcmd/{run.id}"
         try:
@@ -58,14 +77,48 @@ class Workspaces:
         return str(path)
 
     async def release(self, live: LiveRun) -> None:
-        """Remove the work tree of a run that has ended, unless something would be lost."""
-        if live.run.workspace != "worktree":
+        """Remove the work tree of a run that came to its end, unless something would be lost."""
+        run = live.run
+        if run.workspace != "worktree":
             return
-        asked = {"projectId": live.run.project_id, "name": live.run.id, "deleteBranch": True}
+        if not live.completed:
+            self._keep(live)
+            live.annotate(f"its work tree {run.cwd} stays for a retry")
+            return
         try:
-            await self._others.call(live, "git.worktree_remove", asked)
+            await self._others.call(live, "git.worktree_remove", _about(run.id, run.project_id))
+        except NotFound:
+            pass  # an earlier daemon ended between removing it and writing that down
         except AgentcmdError as error:
-            live.annotate(f"its work tree {live.run.cwd} stays: {error.message}", "warning")
+            self._keep(live)
+            live.annotate(f"its work tree {run.cwd} stays: {error.message}", "warning")
+            return
+        if self._kept.pop(run.id, None) is not None:
+            self._records.drop_worktree(run.id)
+
+    def _keep(self, live: LiveRun) -> None:
+        if live.run.id not in self._kept:
+            self._kept[live.run.id] = live.run.project_id
+            self._records.add_worktree(live.run.id, live.run.project_id)
+
+    async def drop(self, run_id: str) -> None:
+        """Remove the work tree of a run that is forgotten, unless something would be lost."""
+        project_id = self._kept.pop(run_id, None)
+        if project_id is None:
+            return
+        self._records.drop_worktree(run_id)
+        try:
+            await self._others.ask(OURS, "git.worktree_remove", _about(run_id, project_id))
+        except AgentcmdError as error:
+            log.warning("workflow.worktree_stays", run=run_id, why=error.message)
+
+
+def _about(run_id: str, project_id: str) -> dict[str, Any]:
+    return {"projectId": project_id, "name": run_id, "deleteBranch": True}
+
+
+async def _is_there(live: LiveRun) -> bool:
+    return await asyncio.to_thread(Path(live.run.cwd).is_dir)
 
 
 def _is_of(listed: dict[str, Any], live: LiveRun) -> bool:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 
 import pytest
+from flows import Flows
 from kill_points import POINTS
-from storms import Storm, storm
+from repositories import Repo
+from storms import DyingDaemon, Storm, storm
 
 MATRIX = [
     "start-row:before:1",
@@ -53,6 +55,57 @@ async def test_wherever_the_daemon_dies_a_run_ends_as_an_undisturbed_one(tmp_pat
         with contextlib.suppress(Exception):
             seen.daemon.kill()
     assert seen.faults == []
+
+
+@pytest.mark.parametrize("point", ["worktree:after:1", "release:before:1", "release:after:1"])
+async def test_a_run_has_one_work_tree_wherever_the_daemon_dies(tmp_path, point):
+    daemon, repo = DyingDaemon(tmp_path / "state"), Repo(tmp_path / "own")
+    repo.commit({"a.txt": "a\n", ".gitignore": ".agent\n"})
+    try:
+        flow = await begun_and_died(daemon, repo, "worktree", point)
+        async with daemon.client() as client:
+            flow.client = client
+            end = await flow.end()
+            assert (end["type"], end.get("message")) == ("completed", None)
+            run = await flow.run()
+            where, on = (await flow.result("a"))["stdout"].split()
+            assert (where, on) == (run["cwd"], f"agentcmd/{flow.id}")
+            assert where != str(repo.path)
+            assert flow.told("annotation") == []  # nothing stays, and nothing is said to
+            assert len(repo.git("worktree", "list").splitlines()) == 1
+            assert "agentcmd/" not in repo.git("branch", "--list")
+    finally:
+        daemon.kill()
+
+
+async def test_a_run_is_on_its_branch_where_the_daemon_died_after_it_was_made(tmp_path):
+    daemon, repo = DyingDaemon(tmp_path / "state"), Repo(tmp_path / "own")
+    repo.commit({"a.txt": "a\n", ".gitignore": ".agent\n"})
+    try:
+        flow = await begun_and_died(daemon, repo, "branch", "branch:after:1")
+        async with daemon.client() as client:
+            flow.client = client
+            assert (await flow.end())["type"] == "completed"
+            said = (await flow.result("a"))["stdout"].split()
+            assert said == [str(repo.path), f"agentcmd/{flow.id}"]
+    finally:
+        daemon.kill()
+
+
+async def begun_and_died(daemon, repo, workspace, point):
+    """Start a run with a daemon that dies at a point, and then one that does not."""
+    daemon.start(point)
+    text = f"workspace: {workspace}\nsteps: [{{id: a, run: pwd; git branch --show-current}}]"
+    async with daemon.client() as client:
+        flows = await Flows.of(client, repo.path)
+        path = repo.path / ".agent/workflows/flow.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        flow = await flows.start("flow")
+        assert await asyncio.to_thread(daemon.died)
+    daemon.close()
+    daemon.start()
+    return flow
 
 
 async def test_a_small_storm_of_kills_leaves_no_trace_in_what_runs_come_to(tmp_path):
