@@ -26,7 +26,7 @@ Answer = dict[str, Any]
 FOLDER = Path(".agent") / "workflows"
 """Where a project has its workflows."""
 
-YAML = (".yaml", ".yml")
+ENDINGS = (".yaml", ".yml", ".py")
 
 LISTED = 50
 ABOUT = 60
@@ -167,6 +167,7 @@ async def validate(args: argparse.Namespace) -> int:
     asked: Answer = {} if name is None else {"workflow": name}
     if path is not None:
         asked["text"] = await asyncio.to_thread(_text, path)
+        asked["language"] = "python" if path.suffix == ".py" else "yaml"
     async with client(args) as daemon:
         asked["projectId"] = args.project or await _project_here(daemon)
         found = (await daemon.call("workflow.validate", asked))["workflows"]
@@ -195,19 +196,10 @@ def _problems(workflow: Answer, named: str) -> Iterable[str]:
 
 
 def _meant(what: str | None) -> tuple[Path | None, str | None]:
-    """Give the file that is meant, or the name of the workflow.
-
-    One in Python is read where the daemon runs it, so it goes by its name.
-    """
-    if what is None or not (what.endswith((*YAML, ".py")) or Path(what).is_file()):
+    """Give the file that is meant, or the name of the workflow."""
+    if what is None or not (what.endswith(ENDINGS) or Path(what).is_file()):
         return None, what
-    if not what.endswith(".py"):
-        return Path(what), Path(what).stem[:200]
-    folder = (project_root(Path.cwd()) / FOLDER).resolve()
-    path = Path(what).resolve()
-    if not path.is_relative_to(folder):
-        raise BadRequest(f"{what}: one in Python is looked at in {FOLDER} of its project")
-    return None, str(path.relative_to(folder).with_suffix(""))
+    return Path(what), Path(what).stem[:200]
 
 
 def _text(path: Path) -> str:

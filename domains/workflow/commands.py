@@ -163,12 +163,13 @@ class ListWorkflows(Command):
 class ValidateWorkflows(Command):
     """Read workflows anew and say what is wrong with them: one, or all of a project.
 
-    `text` is checked instead of a file's, as YAML, without being kept.
+    `text` is checked instead of a file's, in that `language`, without being kept.
     """
 
     project_id: str
     workflow: Name | None = None
     text: Annotated[str, Meta(max_length=1 << 20)] | None = None
+    language: Literal["yaml", "python"] = "yaml"
 
 
 @command("workflow.start", action="write", channel="project:{project_id}", answer=OneRun)

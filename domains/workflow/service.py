@@ -138,8 +138,9 @@ class WorkflowService:
         caller.require("read", f"project:{command.project_id}")
         root = self._projects.root(command.project_id)
         if command.text is not None:
-            name = command.workflow or "text"
-            sources = [Source(name, f"{name}.yaml", "yaml", command.text.encode())]
+            name, language = command.workflow or "text", command.language
+            path = f"{name}.{'py' if language == 'python' else language}"
+            sources = [Source(name, path, language, command.text.encode())]
         elif command.workflow is not None:
             sources = [await self._library.need(root, command.workflow)]
         else:

@@ -92,7 +92,7 @@ def test_workflows_are_listed_and_broken_ones_told_as_compilers_do(workflow, wri
     (folder / "other.yaml").write_bytes(b"name: \xff")
     assert "is no UTF-8" in workflow("validate", "other.yaml", code=2)
     (folder / "mine.py").write_text("")
-    assert "in Python" in workflow("validate", "mine.py", code=2)
+    assert workflow("validate", "mine.py", code=1).startswith("mine.py:1: the file has no workflow")
 
 
 def test_a_run_is_followed_to_its_end_and_leaves_its_output_and_files(
