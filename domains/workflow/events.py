@@ -113,7 +113,7 @@ class PhaseCompleted(Event):
 
 @event("workflow.run.step.started", RUN)
 class StepStarted(Event):
-    """A step begins; `attempt` 1 is the first. `session_id` is that of an agent's."""
+    """A step begins; `attempt` 1 is the first."""
 
     run_id: str
     step_id: str
@@ -137,13 +137,18 @@ class StepProgressed(Event):
 
 @event("workflow.run.step.output", RUN)
 class StepOutput(Event):
-    """What a step has written; `offset` is where it begins in its stream, in bytes."""
+    """What a step has written; `offset` is where it begins in its stream, in bytes.
+
+    As `text` it is what an agent says and which tools it uses, in short; all of it is told on the
+    channel of the session `session_id`.
+    """
 
     run_id: str
     step_id: str
     stream: Literal["stdout", "stderr", "text"]
     content: str
     offset: int
+    session_id: str | None = None
 
 
 @event("workflow.run.step.completed", RUN)

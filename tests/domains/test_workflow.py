@@ -460,6 +460,34 @@ async def test_git_steps_work_in_a_work_tree_that_goes_when_all_is_merged(runnin
         assert (await flow.result("a"))["stdout"].strip() == f"agentcmd/{flow.id}"
 
 
+async def test_what_an_agent_says_does_and_asks_is_live_on_the_run(start_daemon, claude, tmp_path):
+    running = await start_daemon(**claude)
+    asks = [{"text": "I look."}, {"tool": "Bash", "input": {"command": "touch here\n"}}]
+    prompt = json.dumps(script(asks, [{"text": "Done.\nAll of it."}]))
+    async with running.client() as client:
+        flows = await Flows.of(
+            client, tmp_path / "own", talk=f"- {{id: a, agent: claude, prompt: {prompt}}}"
+        )
+        flow = await flows.start("talk")
+        asked = await flow.until("annotation", 60, stepId="a")
+        session = (await flow.steps())["a"]["sessionId"]
+        assert "Bash: touch here (agentcmd session approve " + session in asked["message"]
+        await flow.until("updated", state="waiting")
+        about = (await client.call("session.get", {"sessionId": session}))["session"]
+        (permission,) = about["permissions"]
+        answer = {"sessionId": session, "requestId": permission["requestId"], "decision": "allow"}
+        await client.call("session.respond_permission", answer)
+        await flow.until("updated", state="running")
+        assert (await flow.end(60))["type"] == "completed"
+    told = flow.told("step.output")
+    assert "".join(each["content"] for each in told) == (
+        "I look.\n* Bash: touch here\nDone.\nAll of it.\n"
+    )
+    assert {(each["stream"], each["sessionId"]) for each in told} == {("text", session)}
+    sizes = [len(each["content"].encode()) for each in told]
+    assert [each["offset"] for each in told] == [sum(sizes[:n]) for n in range(len(sizes))]
+
+
 async def test_an_agent_step_has_a_result_and_a_later_one_goes_on_in_its_conversation(
     start_daemon, model, tmp_path
 ):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,15 +19,10 @@ from domains.workflow.definition import Json
 from domains.workflow.endings import out
 from domains.workflow.failures import StepFailure
 from domains.workflow.live import LiveRun
-
-ENDS = ("session.completed", "session.error", "session.cancelled")
+from domains.workflow.steps.hearing import Hearings
 
 GO_ON = "The daemon was away for a moment. Go on where you were, until what was asked is done."
 """What an agent is told whose session was cut off."""
-
-
-Ending = asyncio.Future[tuple[str, dict[str, Any]]]
-"""The name and the data of the event that a session ends with."""
 
 
 class Commands(Protocol):
@@ -45,10 +40,8 @@ class Others:
     def __init__(self, commands: Commands, bus: EventBus) -> None:
         """Ask by these commands, and hear on this bus."""
         self._commands = commands
-        self._ends: dict[str, list[Ending]] = {}
+        self._hearings = Hearings(bus)
         self._operations: dict[str, Callable[[StepProgress], None]] = {}
-        for name in ENDS:
-            bus.on(name, self._listener(name), as_data=True)
         bus.on("git.operation.progress", self._hear_operation, as_data=True)
 
     async def call(self, live: LiveRun, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,12 +97,12 @@ class Others:
             "env": {**live.definition.env, **(fields.get("env") or {})} or None,
             "name": f"{live.run.name}: {step_id}"[:200],
         }
-        created = await self._created(live, asked)
+        created = await self._created(live, step_id, asked)
         session_id = created["sessionId"]
         live.timeline.note(step_id, session_id=session_id)
         return await self._until_its_end(live, step_id, session_id)
 
-    async def _created(self, live: LiveRun, asked: dict[str, Any]) -> dict[str, Any]:
+    async def _created(self, live: LiveRun, step_id: str, asked: dict[str, Any]) -> dict[str, Any]:
         """Create a session; who is cancelled meanwhile leaves none behind."""
 
         async def create() -> dict[str, Any] | AgentcmdError:
@@ -126,8 +119,8 @@ class Others:
                 with suppress(asyncio.CancelledError):
                     await out(creating)
                 if isinstance(made := creating.result(), dict):
-                    with self._heard(made["sessionId"]) as ended:
-                        await self._stop(live, made["sessionId"], ended)
+                    with self._hearings.of(live, step_id, made["sessionId"]) as heard:
+                        await self._stop(live, made["sessionId"], heard.ended)
             raise
         if isinstance(created, AgentcmdError):
             raise created
@@ -161,18 +154,6 @@ class Others:
     async def _say(self, live: LiveRun, session_id: str, words: str) -> None:
         await self.call(live, "session.send_message", {"sessionId": session_id, "content": words})
 
-    @contextmanager
-    def _heard(self, session_id: str) -> Iterator[Ending]:
-        """Hear of the end of a session while this is open."""
-        ended: Ending = asyncio.get_running_loop().create_future()
-        self._ends.setdefault(session_id, []).append(ended)
-        try:
-            yield ended
-        finally:
-            self._ends[session_id].remove(ended)
-            if not self._ends[session_id]:
-                del self._ends[session_id]
-
     async def _until_its_end(
         self,
         live: LiveRun,
@@ -180,17 +161,17 @@ class Others:
         session_id: str,
         begin: Callable[[], Awaitable[None]] | None = None,
     ) -> Json:
-        with self._heard(session_id) as ended:
+        with self._hearings.of(live, step_id, session_id) as heard:
             try:
                 if begin is not None:
                     await begin()
                 about = await self._about(live, session_id)
-                if (known := about.get("end")) is not None and not ended.done():
-                    ended.set_result((f"session.{known['type']}", known))  # it was faster than we
-                name, end = await asyncio.shield(ended)
+                if (known := about.get("end")) is not None:  # it was faster than we
+                    heard.end(f"session.{known['type']}", known)
+                name, end = await asyncio.shield(heard.ended)
             except asyncio.CancelledError:
                 if not live.stopping:
-                    await self._stop(live, session_id, ended)
+                    await self._stop(live, session_id, heard.ended)
                 raise
         return await self._outcome(live, step_id, session_id, name, end)
 
@@ -222,14 +203,6 @@ class Others:
         code = end.get("code") or ("cancelled" if name == "session.cancelled" else "exit")
         message = end.get("message") or f"the session ended as {name.partition('.')[2]}"
         raise StepFailure(code, message, result=result)
-
-    def _listener(self, name: str) -> Callable[[dict[str, Any]], None]:
-        def hear(data: dict[str, Any]) -> None:
-            for ended in self._ends.get(data["sessionId"], ()):
-                if not ended.done():
-                    ended.set_result((name, data))
-
-        return hear
 
     # Git
 
