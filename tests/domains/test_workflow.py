@@ -471,7 +471,8 @@ async def test_what_an_agent_says_does_and_asks_is_live_on_the_run(start_daemon,
         flow = await flows.start("talk")
         asked = await flow.until("annotation", 60, stepId="a")
         session = (await flow.steps())["a"]["sessionId"]
-        assert "Bash: touch here (agentcmd session approve " + session in asked["message"]
+        told = f"it asks (agentcmd session approve {session}): Bash: touch here"
+        assert asked["message"] == told
         await flow.until("updated", state="waiting")
         about = (await client.call("session.get", {"sessionId": session}))["session"]
         (permission,) = about["permissions"]

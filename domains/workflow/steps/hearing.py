@@ -54,8 +54,8 @@ class Hearing:
     def asked(self, event: Any) -> None:
         """Take a question; the run waits for its answer, and tells how to give it."""
         about = summary(event.tool_name, msgspec.json.decode(event.input))
-        how = f"agentcmd session approve {self._session_id}, or deny"
-        self._live.annotate(f"may it do this? {about} ({how})", "warning", self._step_id)
+        how = f"agentcmd session approve {self._session_id}"
+        self._live.annotate(f"it asks ({how}): {about}", "warning", self._step_id)
         if not self._asked:
             self._waiting.enter_context(self._live.waiting())
         self._asked.add(event.request_id)
