@@ -55,6 +55,8 @@ class Artifacts:
         """Give where a file is, and its size; NotFound where there is none."""
         if not _NAME.fullmatch(name):
             raise BadRequest(f"{name[:80]!r} is no name of an artifact")
+        if not _NAME.fullmatch(run_id):  # it is a client's: it could be /etc, or ..
+            raise NotFound(f"there is no run {run_id[:80]!r}; see workflow.runs")
         path = self._folder / run_id / name
         try:
             found = await asyncio.to_thread(path.stat)
