@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from daemon.core.errors import AgentcmdError, Conflict, NotFound
+from domains.workflow.endings import out
 from domains.workflow.failures import RunFailure
 from domains.workflow.live import LiveRun
 from domains.workflow.records import RunRecords
@@ -49,7 +50,7 @@ class Workspaces:
                 await self._branch(live, branch)
                 live.work_in(run.cwd, kind, branch)
             else:
-                live.work_in(await self._worktree(live, branch), kind, branch)
+                await self._make(live, branch)
         except AgentcmdError as error:
             if live.stopping:
                 await asyncio.get_running_loop().create_future()
@@ -62,6 +63,26 @@ class Workspaces:
         except Conflict:  # an earlier daemon ended between making it and writing that down
             asked = {"projectId": live.run.project_id, "branch": branch}
             await self._others.call(live, "git.switch", asked)
+
+    async def _make(self, live: LiveRun, branch: str) -> None:
+        """Work in a work tree of its own; who is cut off meanwhile has it, so that it is let go."""
+
+        async def make() -> AgentcmdError | None:
+            try:
+                live.work_in(await self._worktree(live, branch), "worktree", branch)
+            except AgentcmdError as error:
+                return error
+            return None
+
+        making = live.supervisor.start(make(), name=f"workflow:run:{live.run.id}:worktree")
+        try:
+            failed = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            if not live.stopping:
+                await out(making)
+            raise
+        if failed is not None:
+            raise failed
 
     async def _worktree(self, live: LiveRun, branch: str) -> str:
         about = {"projectId": live.run.project_id}
