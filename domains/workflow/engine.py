@@ -327,7 +327,8 @@ class Engine:
         try:
             root = self._root(run.project_id)
             if root not in found:
-                found[root] = {each.id: each for each in await self._library.sources(root)}
+                sources = await self._library.sources(root)
+                found[root] = {each.id: each for each in reversed(sources)}  # as `need` does
             source = found[root].get(run.workflow) or await self._library.need(root, run.workflow)
             definition = self._library.read(source)
         except (AgentcmdError, OSError) as error:

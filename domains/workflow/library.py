@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -111,9 +112,10 @@ def _read_yaml(source: Source) -> Definition:
 
 
 def _find(root: Path) -> list[Source]:
-    """Read the files; links that lead out of the project are passed over.
+    """Read the files; links that lead out of the project are passed over, and what cannot be read.
 
-    So is what begins with `_` or `.`: modules that workflows import, and what editors leave.
+    So is what begins with `_` or `.`: modules that workflows import, and what editors leave. A name
+    that is no Unicode is told, and asked for, with signs in place of what is none.
     """
     folder = root / FOLDER
     found = []
@@ -122,13 +124,20 @@ def _find(root: Path) -> list[Source]:
         inner = path.relative_to(folder)
         if language is None or any(part[0] in "_." for part in inner.parts):
             continue
-        if not path.is_file() or not path.resolve().is_relative_to(root):
+        try:
+            if not path.is_file() or not path.resolve().is_relative_to(root):
+                continue
+            with path.open("rb") as file:
+                text = file.read(FILE_BYTES + 1)
+        except OSError:  # it has gone meanwhile, or is somebody else's
             continue
-        name = str(inner.with_suffix(""))
-        with path.open("rb") as file:
-            text = file.read(FILE_BYTES + 1)
-        found.append(Source(name, str(path.relative_to(root)), language, text))
+        name = _told(inner.with_suffix(""))
+        found.append(Source(name, _told(path.relative_to(root)), language, text))
     return found
+
+
+def _told(path: Path) -> str:
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _is_python(text: bytes) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from flows import Flows
@@ -63,3 +65,42 @@ async def test_a_work_tree_that_is_made_while_its_run_is_cancelled_is_the_runs(t
     assert tree.startswith((await flow.run())["cwd"])
     assert "stays for a retry" in flow.told("annotation")[0]["message"]
     assert not (tmp_path / "log").exists()
+
+
+async def test_a_file_whose_name_is_no_unicode_hides_no_other(flows, monkeypatch):
+    flows.write("a", "- {id: a, run: 'true'}")
+    flows.write("gone", "- {id: a, run: 'true'}")
+    folder = flows.folder / ".agent/workflows"
+    odd = os.fsencode(folder) + b"/odd\xff.yaml"
+    os.link(folder / "a.yaml", odd)
+    is_file = Path.is_file
+
+    def going(path):
+        there = is_file(path)
+        if path.name == "gone.yaml":
+            path.unlink()
+        return there
+
+    monkeypatch.setattr(Path, "is_file", going)
+    listed = (await flows.client.call("workflow.list", {"projectId": flows.project}))["workflows"]
+    assert [each["id"] for each in listed] == ["a", "odd\ufffd"]
+    flow = await flows.done("odd\ufffd")
+    assert (await flow.run())["end"]["type"] == "completed"
+
+
+async def test_of_two_files_of_one_name_a_run_goes_on_with_its_own(daemon_process, tmp_path):
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        flows = await Flows.of(client, tmp_path / "own")
+        flows.write("a", "- {id: a, wait-for: go}")
+        other = tmp_path / "own/.agent/workflows/a.yml"
+        other.write_text("steps: [{id: z, run: 'false'}]")
+        flow = await flows.start("a")
+        await flow.until("step.waiting")
+    daemon_process.kill()
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        flow.client = client
+        await flow.call("send_event", event="go")
+        assert (await flow.end())["type"] == "completed"
+        assert flow.told("annotation") == []
