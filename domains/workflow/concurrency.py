@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from daemon.core.errors import Conflict
 from domains.workflow.definition import Concurrency
 from domains.workflow.failures import RunFailure
@@ -18,13 +20,16 @@ class Lanes:
         """Have nobody in any."""
         self._lanes: dict[Key, list[LiveRun]] = {}
 
-    def require_place(self, key: Key, rule: Concurrency) -> None:
-        """Raise Conflict where one more would be refused."""
-        if rule.on_conflict == "reject" and len(self._lanes.get(key, ())) >= rule.limit:
-            raise Conflict(
-                f"{len(self._lanes[key])} runs of {key[1]} with the key {key[2]!r} are under way, "
-                f"and it allows {rule.limit}"
-            )
+    def require_place(self, key: Key, rule: Concurrency, around: Collection[str]) -> None:
+        """Raise Conflict where one more would be refused, or wait for one that it is a step of."""
+        lane = self._lanes.get(key, ())
+        if rule.on_conflict == "replace" or len(lane) < rule.limit:
+            return
+        about = f"{len(lane)} runs of {key[1]} with the key {key[2]!r} are under way"
+        if rule.on_conflict == "reject":
+            raise Conflict(f"{about}, and it allows {rule.limit}")
+        if outer := next((each for each in lane if each.run.id in around), None):
+            raise Conflict(f"{about}, and {outer.run.id} among them would wait for this one")
 
     def enter(self, key: Key, rule: Concurrency, live: LiveRun) -> None:
         """Let a run begin, now or when those before it have ended."""

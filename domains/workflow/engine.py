@@ -117,7 +117,9 @@ class Engine:
         checked = await asyncio.to_thread(arguments.check, definition, args)
         await self._pace.turn()  # many may be started at once
         run = self._new(definition, project_id, user, checked, parent)
-        return await self._start(run, source, definition, key, [])
+        outer = self.live.get(parent or "")
+        around = [] if outer is None else [outer.run.id, *self.around(outer.run)]
+        return await self._start(run, source, definition, key, [], around)
 
     async def retry(self, stored: Stored, user: str) -> LiveRun:
         """Run an ended run again from the step that failed, by what its file is now."""
@@ -139,7 +141,7 @@ class Engine:
             stored.run, state="queued", end=None, ended_at=None, started_at=None, phase=None,
             attempt=stored.run.attempt + 1, digest=definition.digest,
         )  # fmt: skip
-        self._require_place(run, definition)
+        self._require_place(run, definition, self.around(run))
         self.records.save(run)
         self.records.save_source(run.id, source.text)
         self.records.save_verdict(run.id, None)
@@ -166,7 +168,7 @@ class Engine:
             for each in steps[:place]
             if each.state in SETTLED and not step_id.startswith(f"{each.id}/")
         ]
-        return await self._start(run, source, definition, None, kept)
+        return await self._start(run, source, definition, None, kept, [])
 
     async def recover(self) -> None:
         """Go on with what was under way when the daemon last ended."""
@@ -232,6 +234,17 @@ class Engine:
             steps = [live.timeline.with_progress(each) for each in steps]
         return run, steps, further
 
+    def around(self, run: Run) -> list[str]:
+        """Give the runs that wait for one, which is a step of theirs; the nearest first."""
+        found: list[str] = []
+        while (outer := self.live.get(run.parent or "")) is not None:
+            waits = [each.child for each in outer.timeline.records() if each.state == "running"]
+            if run.id not in waits:
+                break  # it was forked from that one, or is retried by itself
+            found.append(outer.run.id)
+            run = outer.run
+        return found
+
     # Inside
 
     def _new(
@@ -259,9 +272,10 @@ class Engine:
         definition: Definition,
         key: str | None,
         steps: Sequence[StepRecord],
+        around: Sequence[str],
     ) -> Run:
-        """Begin a new run, with steps that are settled already."""
-        self._require_place(run, definition)
+        """Begin a new run, with steps that are settled already; those `around` it wait for it."""
+        self._require_place(run, definition, around)
         self.records.add(run, source.text, key)
         for number, step in enumerate(steps):
             self.records.save_step(run.id, number, step)
@@ -297,14 +311,14 @@ class Engine:
     def _ended(self, live: LiveRun) -> None:
         self.live.pop(live.run.id, None)
 
-    def _require_place(self, run: Run, definition: Definition) -> None:
+    def _require_place(self, run: Run, definition: Definition, around: Sequence[str]) -> None:
         """Refuse a run for which there is no place: of its key, or at all."""
         if len(self.live) >= MOST:
             raise Unavailable(f"{MOST} runs have not ended; cancel some, or wait for them")
         rule = definition.concurrency
         if rule is not None:
             try:
-                self._lanes.require_place(_key(run, rule), rule)
+                self._lanes.require_place(_key(run, rule), rule, around)
             except BadExpression as error:
                 raise BadRequest(f"the key of its concurrency cannot be told: {error}") from None
 

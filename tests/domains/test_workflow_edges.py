@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from flows import Flows
+from flows import Flow, Flows
 from support import until
 
 from daemon.core.errors import NotFound
@@ -104,3 +104,37 @@ async def test_of_two_files_of_one_name_a_run_goes_on_with_its_own(daemon_proces
         await flow.call("send_event", event="go")
         assert (await flow.end())["type"] == "completed"
         assert flow.told("annotation") == []
+
+
+async def test_a_run_does_not_wait_for_the_run_that_it_is_a_step_of(flows):
+    flows.write("outer", "concurrency: {key: x}\nsteps:\n  - {id: a, workflow: between}")
+    flows.write("between", "- {id: a, workflow: outer}")
+    flow = await flows.start("outer")
+    end = await flow.end(timeout=5)
+    assert (end["type"], end["code"]) == ("failed", "conflict")
+    assert f"{flow.id} among them would wait for this one" in end["message"]
+
+
+async def test_forks_of_runs_that_go_on_are_not_inside_of_them_and_may_queue(flows):
+    flows.write("inner", "- {id: a, run: 'true'}")
+    flows.write(
+        "fork",
+        """
+        args: {go: {type: boolean, default: false}}
+        concurrency: {key: x, limit: 9}
+        steps:
+          - {id: a, workflow: inner}
+          - {id: b, wait-for: go, if: not args.go}
+        """,
+    )
+    first = last = await flows.start("fork")
+    for count in range(10):
+        await last.until("step.completed", stepId="a")
+        more = {"args": {"go": True}} if count == 8 else {}
+        made = await last.call("fork", stepId="a", **more)
+        last = Flow(flows.client, made["runId"])
+        if count == 8:
+            break
+    assert (await last.until("updated"))["position"] == 1
+    await first.call("cancel")
+    assert (await last.end())["type"] == "completed"

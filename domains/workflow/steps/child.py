@@ -88,12 +88,7 @@ class ChildRuns:
             raise
 
     def _require_shallow(self, live: LiveRun) -> None:
-        depth, parent = 0, live.run.parent
-        while parent is not None:
-            depth += 1
-            if depth >= DEPTH:
-                raise StepFailure(
-                    "too_deep", f"runs may be {DEPTH} deep inside of one another", permanent=True
-                )
-            above = self._engine.live.get(parent)
-            parent = above.run.parent if above else None
+        if len(self._engine.around(live.run)) >= DEPTH:
+            raise StepFailure(
+                "too_deep", f"runs may be {DEPTH} deep inside of one another", permanent=True
+            )
