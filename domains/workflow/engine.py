@@ -32,7 +32,7 @@ from domains.workflow.live import LiveRun
 from domains.workflow.pace import Pace
 from domains.workflow.records import RunRecords, Stored
 from domains.workflow.templates import BadExpression
-from domains.workflow.timeline import SETTLED
+from domains.workflow.timeline import SETTLED, passed
 
 log = structlog.get_logger(__name__)
 
@@ -163,11 +163,7 @@ class Engine:
         given = earlier.args if args is None else args
         checked = await asyncio.to_thread(arguments.check, definition, given)
         run = self._new(definition, earlier.project_id, user, checked, earlier.id)
-        kept = [
-            each
-            for each in steps[:place]
-            if each.state in SETTLED and not step_id.startswith(f"{each.id}/")
-        ]
+        kept = passed(each for each in steps[:place] if not step_id.startswith(f"{each.id}/"))
         return await self._start(run, source, definition, None, kept, [])
 
     async def recover(self) -> None:

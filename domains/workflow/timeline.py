@@ -261,11 +261,18 @@ class Timeline:
 
         What is inside of a step that may fail, and has, stays as it is.
         """
-        past = {each.id for each in self._steps.values() if _passed(each)}
+        stays = {each.id for each in passed(self._steps.values())}
         for each in list(self._steps.values()):
-            if each.id not in past and past.isdisjoint(_outer(each.id)):
+            if each.id not in stays:
                 del self._steps[each.id]  # its place is kept for it
                 self._records.drop_step(self._run_id, each.id)
+
+
+def passed(steps: Iterable[StepRecord]) -> list[StepRecord]:
+    """Give those that have come to a good end, or are inside of one that has."""
+    steps = list(steps)
+    past = {each.id for each in steps if _passed(each)}
+    return [each for each in steps if each.id in past or not past.isdisjoint(_outer(each.id))]
 
 
 def _passed(record: StepRecord) -> bool:

@@ -138,3 +138,28 @@ async def test_forks_of_runs_that_go_on_are_not_inside_of_them_and_may_queue(flo
     assert (await last.until("updated"))["position"] == 1
     await first.call("cancel")
     assert (await last.end())["type"] == "completed"
+
+
+async def test_a_fork_runs_anew_what_had_failed_beside_its_step(flows):
+    flows.write(
+        "fork",
+        """
+        - id: both
+          parallel: true
+          continue-on-error: true
+          steps:
+            - {id: a, run: "echo a >> log; test -e flag"}
+            - {id: b, run: "echo b >> log; exit 4"}
+        - {id: c, run: "test -e flag; exit {{ steps.a.exitCode }}"}
+        """,
+    )
+    flow = await flows.done("fork")
+    assert (await flow.run())["end"]["stepId"] == "c"
+    assert list(await flow.steps()) == ["both", "both/a", "both/b", "c"]
+    (flows.folder / "flag").touch()
+    fork = Flow(flows.client, (await flow.call("fork", stepId="both/b"))["runId"])
+    assert (await fork.end())["type"] == "completed"
+    assert flows.counts() == {"a": 2, "b": 2}
+    fork = Flow(flows.client, (await flow.call("fork", stepId="c"))["runId"])
+    assert (await fork.end())["code"] == "exit"  # it knows what `a` came to
+    assert flows.counts() == {"a": 2, "b": 2}
