@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from domains.workflow.definition import Json
@@ -21,6 +22,8 @@ from domains.workflow.templates import BadExpression
 MAX_SYNTAX_DEPTH = 60
 MAX_SYNTAX_NODES = 1000
 LARGEST = 1 << 63
+MOST_COMPARED = 200
+"""Keys that are compared with one that is not there, in case it was mistyped."""
 
 Names = Mapping[str, Json]
 
@@ -381,7 +384,8 @@ def told(node: Any) -> str:
 
 
 def _there_is(base: Mapping[str, Json], key: str) -> str:
-    known = sorted(str(name) for name in base)
+    """Tell a few of the keys; of many only the first are looked at, for nobody pays for it."""
+    known = sorted(str(name) for name in islice(base, MOST_COMPARED))
     if not known:
         return "there is nothing yet"
     more = ", ..." if len(known) > 20 else ""

@@ -235,14 +235,16 @@ def _words(hole: Hole, around: tuple[str, str], names: Names, budget: Budget) ->
     if is_safe or _is_marked(tree, "quote"):
         tree = tree.node
     value = Evaluation(names, budget).value(tree)
+    items = value if is_list(value) else [value]
+    budget.spend(8 * len(items))
+    texts = [text_of(item, budget) for item in items]
+    budget.spend(sum(map(len, texts)))
     if is_safe:
-        return " ".join(text_of(item, budget) for item in (value if is_list(value) else [value]))
-    if not is_list(value):
-        return quoting.word(text_of(value, budget))
-    if not quoting.stands_apart(*around):
+        return " ".join(texts)
+    if is_list(value) and not quoting.stands_apart(*around):
         raise BadExpression(
             f"{{{{ {shown(hole.source)} }}}} is a list, and each item becomes a word: put spaces "
             "around it",
             line=hole.line,
         )
-    return " ".join(quoting.word(text_of(item, budget)) for item in value)
+    return " ".join(map(quoting.word, texts))

@@ -194,7 +194,10 @@ def _int(value: Json, budget: Budget, default: Json = None) -> Json:
 
 def _float(value: Json, budget: Budget, default: Json = None) -> Json:
     if isinstance(value, bool) or is_number(value):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise BadExpression("a number is too large") from None
     if isinstance(value, str) and _DECIMAL.fullmatch(_text(value, budget)[:60]) and len(value) < 60:
         number = float(value)
         if math.isfinite(number):

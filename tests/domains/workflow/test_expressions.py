@@ -247,6 +247,27 @@ def test_what_is_too_much_is_refused(bomb):
     assert refused(BOMBS[bomb], NAMES | {"deep": "[" * 100_000})
 
 
+def test_a_key_that_is_not_there_is_compared_with_few_others(monkeypatch):
+    compared = []
+    monkeypatch.setattr(
+        "domains.workflow.evaluation.meant", lambda _, known: compared.extend(known) or ""
+    )
+    names = {"found": {f"key{n:05}": n for n in range(25_000)}}
+    assert EXPRESSIONS.render("{{ found.other | default('') }}" * 3, names) == ""
+    assert len(compared) <= 600
+
+
+def test_words_of_a_command_are_paid_for_before_they_are_made():
+    names = {"found": {"many": [1] * 120_000, "long": "'" * 200_000}}
+    for text in ("echo" + " {{ found.many }}" * 500, "echo" + " {{ found.long }}" * 500):
+        with pytest.raises(BadExpression, match="takes too long"):
+            EXPRESSIONS.shell(text, names)
+
+
+def test_a_number_that_is_no_float_is_refused():
+    assert "too large" in refused("{{ n | float }}", {"n": 10**400})
+
+
 @pytest.mark.parametrize("text", ["{%a" * 20_000, "{#a" * 20_000, "}}" * 30_000])
 def test_signs_that_are_none_are_text(text):
     assert EXPRESSIONS.render(text, NAMES) == text
