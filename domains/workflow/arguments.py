@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from daemon.core.errors import BadRequest
-from domains.workflow.definition import Definition, Json
+from domains.workflow.definition import NESTED, Definition, Json, is_too_deep
 from domains.workflow.filters import kind_of
 from domains.workflow.patterns import MAX_TEXT, BadPattern, Pattern
 from domains.workflow.problems import meant, shown
@@ -141,6 +141,8 @@ def _small(given: dict[Any, Json]) -> None:
         raise BadRequest(
             f"the arguments have {size:,} bytes; allowed: at most {MAX_BYTES:,} in all"
         )
+    if is_too_deep(given):
+        raise BadRequest(f"the arguments are nested too deeply; allowed: {NESTED} levels")
 
 
 def _raise_if_any(problems: list[tuple[str, str, tuple[str, ...]]]) -> None:
@@ -172,6 +174,8 @@ def _errors(
             yield f"{at} {_reason(error)}", (_allowed(error),)
     except RecursionError:
         yield f"{name} is nested too deeply", ()
+    except OverflowError:
+        yield f"{name} has a number that is too large", ()
 
 
 def _reason(error: Any) -> str:

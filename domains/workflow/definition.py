@@ -24,6 +24,24 @@ KINDS = (
 Json = Any
 """What JSON can hold: arguments, results and what is rendered come from and go to elsewhere."""
 
+NESTED = 100
+"""How deep data may be nested that comes from elsewhere: what writes and reads it goes deeper."""
+
+
+def is_too_deep(value: Json) -> bool:
+    """Tell whether data is nested so deeply that it cannot be written, or read by others."""
+    level = [value]
+    for _ in range(NESTED):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
 
 class Retries(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
     """How often a step is tried again that has failed: `backoff` doubles, up to `max_backoff`."""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
-from daemon.core.errors import Conflict, NotFound
+from daemon.core.errors import BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
 from daemon.core.listing import number_of, page_of
 from daemon.core.supervisor import Supervisor
@@ -36,7 +36,7 @@ from domains.workflow.commands import (
     ValidateWorkflows,
     Workflows,
 )
-from domains.workflow.definition import Json
+from domains.workflow.definition import NESTED, Json, is_too_deep
 from domains.workflow.engine import Engine
 from domains.workflow.expressions import Expressions
 from domains.workflow.inbox import KEPT
@@ -246,6 +246,8 @@ class WorkflowService:
         live = await self._need_live(command.run_id)
         if len(live.inbox) >= KEPT:
             raise Conflict(f"{KEPT} events wait in this run already")
+        if is_too_deep(command.data):
+            raise BadRequest(f"the data is nested too deeply; allowed: {NESTED} levels")
         live.inbox.put(command.event, command.data)
         return await self._state(live)
 

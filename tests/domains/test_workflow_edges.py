@@ -6,11 +6,12 @@ import os
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from flows import Flow, Flows
 from support import until
 
-from daemon.core.errors import NotFound
+from daemon.core.errors import BadRequest, NotFound
 
 
 @pytest.fixture
@@ -163,3 +164,27 @@ async def test_a_fork_runs_anew_what_had_failed_beside_its_step(flows):
     fork = Flow(flows.client, (await flow.call("fork", stepId="c"))["runId"])
     assert (await fork.end())["code"] == "exit"  # it knows what `a` came to
     assert flows.counts() == {"a": 2, "b": 2}
+
+
+def nested(depth):
+    """Give data so deep that this process writes it, and others hardly read it."""
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+async def test_data_that_is_nested_without_end_is_refused_or_stays_text(flows):
+    text = msgspec.json.encode(nested(920)).decode()
+    (flows.folder / "deep.json").write_text(text)
+    flows.write("deep", "args: {x: {}}\nsteps:\n  - {id: a, run: cat deep.json}")
+    flows.write("wait", "- {id: a, wait-for: go}")
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        await flows.start("deep", args={"x": nested(120)})
+    flow = await flows.done("deep", args={"x": nested(90)})
+    assert (await flow.result("a")) == {"exitCode": 0, "stdout": text, "stderr": ""}
+    flow = await flows.start("wait")
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        await flow.call("send_event", event="go", data=nested(120))
+    await flow.call("send_event", event="go", data=nested(90))
+    assert (await flow.end())["type"] == "completed"

@@ -14,7 +14,7 @@ from daemon.core.program import Program
 from daemon.core.spawner import start_time
 from daemon.core.task import Task, Tasks, TaskSettings
 from daemon.core.text import TextStream
-from domains.workflow.definition import Json
+from domains.workflow.definition import Json, is_too_deep
 from domains.workflow.endings import out
 from domains.workflow.events import StepOutput
 from domains.workflow.failures import StepFailure
@@ -153,6 +153,7 @@ def _parsed(text: str) -> Json:
     if text[:1] not in "[{" and text.lstrip()[:1] not in ("[", "{"):
         return None
     try:
-        return msgspec.json.decode(text)
+        found = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return None
+    return None if is_too_deep(found) else found

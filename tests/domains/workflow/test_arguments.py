@@ -141,6 +141,10 @@ def test_data_nested_deeper_than_python_goes_is_refused():
         deep = deep.pop()  # so that it goes without recursion
 
 
+def test_a_number_that_is_too_large_to_reckon_with_is_refused():
+    assert "too large" in refused(workflow(x={"multipleOf": 0.1}), {"x": 10**400}).message
+
+
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|a)*$", "^(.*a){10}$"])
 def test_a_pattern_that_would_take_for_ever_comes_to_an_end(pattern):
     ship = workflow(x={"pattern": pattern}, y={"items": {"pattern": pattern}})
