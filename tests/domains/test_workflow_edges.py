@@ -188,3 +188,15 @@ async def test_data_that_is_nested_without_end_is_refused_or_stays_text(flows):
         await flow.call("send_event", event="go", data=nested(120))
     await flow.call("send_event", event="go", data=nested(90))
     assert (await flow.end())["type"] == "completed"
+
+
+async def test_an_event_that_cannot_be_judged_does_not_fit_and_ends_no_run(flows):
+    flows.write("wait", "- {id: a, wait-for: {event: go, match: event.n > 2}}")
+    flow = await flows.start("wait")
+    for data in ({"x": 1}, "words", {"n": "2"}, None, {"n": 1}, {"n": 3}):
+        await flow.call("send_event", event="go", data=data)
+    assert (await flow.end())["type"] == "completed"
+    assert (await flow.result("a"))["data"] == {"n": 3}
+    said = [each["message"] for each in flow.told("annotation")]
+    assert len(said) == 4
+    assert said[0] == "an event go is passed over: event.n: there is: x"

@@ -67,8 +67,9 @@ class Waits:
                 return True
             try:
                 return self._expressions.condition(match, {**names, "event": data})
-            except BadExpression as error:
-                raise StepFailure("bad_expression", str(error), permanent=True) from None
+            except BadExpression as error:  # whoever sends something else ends no run by it
+                live.annotate(f"an event {name} is passed over: {error}", "warning", step_id)
+                return False
 
         _tell(live, step_id, "event", event=name)
         with live.waiting():
