@@ -132,6 +132,13 @@ def check(definition: Definition, given: Json) -> dict[str, Json]:
     return made
 
 
+def kept(definition: Definition, args: dict[str, Json]) -> dict[str, Json]:
+    """Give the arguments of a run that goes on: its own, and the defaults of those that are new."""
+    schemas = definition.args.items()
+    new = {name: deepcopy(schema.get("default")) for name, schema in schemas if name not in args}
+    return {**args, **new}
+
+
 def _small(given: dict[Any, Json]) -> None:
     try:
         size = len(msgspec.json.encode(given))

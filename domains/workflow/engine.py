@@ -282,8 +282,10 @@ class Engine:
         return live.run
 
     def _begin(self, stored: Stored, definition: Definition, *, recovered: bool) -> LiveRun:
+        args = arguments.kept(definition, stored.run.args)
+        run = msgspec.structs.replace(stored.run, args=args)
         live = LiveRun(
-            stored,
+            stored._replace(run=run),
             definition,
             bus=self._bus,
             journal=self._journal,
@@ -294,7 +296,6 @@ class Engine:
             release=self._release,
             ended=self._ended,
         )
-        run = stored.run
         self.live[run.id] = live
         live.begin(self._body, recovered=recovered)
         rule, key = definition.concurrency, self._key(run, definition)

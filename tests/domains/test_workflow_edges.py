@@ -200,3 +200,14 @@ async def test_an_event_that_cannot_be_judged_does_not_fit_and_ends_no_run(flows
     said = [each["message"] for each in flow.told("annotation")]
     assert len(said) == 4
     assert said[0] == "an event go is passed over: event.n: there is: x"
+
+
+async def test_a_retry_has_the_defaults_of_arguments_that_are_new_in_the_file(flows):
+    flows.write("more", "args: {x: {default: 1}}\nsteps:\n  - {id: a, run: 'false'}")
+    flow = await flows.done("more", args={"x": 2})
+    steps = "steps:\n  - {id: a, run: 'echo {{ args.x }} {{ args.y }} >> log'}"
+    flows.write("more", f"args: {{x: {{default: 1}}, y: {{default: 3}}}}\n{steps}")
+    await flow.call("retry")
+    assert (await flow.end())["type"] == "completed"
+    assert flows.lines() == ["2 3"]
+    assert (await flow.run())["args"] == {"x": 2, "y": 3}
