@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -211,3 +213,26 @@ async def test_a_retry_has_the_defaults_of_arguments_that_are_new_in_the_file(fl
     assert (await flow.end())["type"] == "completed"
     assert flows.lines() == ["2 3"]
     assert (await flow.run())["args"] == {"x": 2, "y": 3}
+
+
+async def test_an_artifact_that_cannot_be_kept_says_whose_fault_that_is(flows, monkeypatch):
+    (flows.folder / "loop").symlink_to("loop")
+    (flows.folder / "file").write_text("words")
+    flows.write("loop", "- {id: a, artifact: loop}")
+    flows.write("full", "- {id: a, artifact: file, retries: {max: 1, backoff: 10ms}}")
+    flow = await flows.done("loop")
+    assert (await flow.run())["end"]["code"] == "not_found"
+    copy, copies = shutil.copyfileobj, []
+
+    def copied(*files):
+        copies.append(files)
+        if len(copies) in (1, 2, 3):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(*files)
+
+    monkeypatch.setattr(shutil, "copyfileobj", copied)
+    flow = await flows.done("full")
+    assert (await flow.run())["end"]["code"] == "unavailable"
+    flow = await flows.done("full")
+    assert (await flow.run())["end"]["type"] == "completed"
+    assert len(copies) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -20,6 +21,9 @@ FILE_BYTES = 256 << 20
 RUN_FILES = 1000
 """Largest file that is kept, and how many of one run."""
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
+"""What is no fault of the file's."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 
 
@@ -36,9 +40,14 @@ class Artifacts:
         name = str(fields.get("name") or Path(path).name)
         try:
             size = await asyncio.to_thread(self._copy, live.run.id, live.folder(), path, name)
+        except RuntimeError:  # what pathlib says before Python 3.13
+            raise StepFailure("not_found", f"{path} is a link to itself", permanent=True) from None
         except OSError as error:
+            ours = error.errno in NO_ROOM  # it may be there when it is tried again
             raise StepFailure(
-                "not_found", f"{path} cannot be kept: {error.strerror}", permanent=True
+                "unavailable" if ours else "not_found",
+                f"{path[:200]} cannot be kept: {error.strerror}",
+                permanent=not ours,
             ) from None
         live.bus.emit(
             ArtifactKept(
