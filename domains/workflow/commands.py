@@ -237,7 +237,7 @@ class RetryRun(Command):
 class ForkRun(Command):
     """Start a new run with the results of this one up to a step, which runs anew, as what follows.
 
-    `args` replace those of the first run.
+    `args` replace those of the first run. Needs `write` on the project's channel, too.
     """
 
     run_id: str

@@ -219,6 +219,7 @@ class WorkflowService:
     async def fork(self, command: ForkRun, caller: Caller) -> OneRun:
         """Start a new run with what this one came to before a step."""
         stored = await self._engine.stored(command.run_id)
+        caller.require("write", f"project:{stored.run.project_id}")  # as one who starts a run
         run = await self._engine.fork(stored, command.step_id, command.args, caller.sub)
         return OneRun(run_id=run.id, run=run)
 

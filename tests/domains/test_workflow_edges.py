@@ -236,3 +236,16 @@ async def test_an_artifact_that_cannot_be_kept_says_whose_fault_that_is(flows, m
     flow = await flows.done("full")
     assert (await flow.run())["end"]["type"] == "completed"
     assert len(copies) == 4
+
+
+async def test_who_may_start_no_run_may_fork_none(flows, running):
+    flows.write("a", "- {id: a, run: 'false'}")
+    flow = await flows.done("a")
+    asked = {"runId": flow.id, "stepId": "a"}
+    socket = await running.ws(token=running.token(scope=f"write:workflow:run:{flow.id}"))
+    refused = await socket.call("workflow.fork", asked)
+    assert refused["data"]["code"] == "forbidden"
+    assert f"write:project:{flows.project}" in refused["data"]["message"]
+    assert len((await flows.client.call("workflow.runs"))["runs"]) == 1
+    answer = await socket.call("workflow.retry", {"runId": flow.id})
+    assert answer["data"]["runId"] == flow.id
