@@ -98,6 +98,7 @@ class _Reader:
         self._in_subscript = False
         self._starts_word = True
         self._in_test = False
+        self._has_case = _ESAC.search(text) is not None  # looked for once, the text may be long
 
     def read(self) -> None:
         while self._at < len(self._text):
@@ -221,7 +222,7 @@ class _Reader:
             self._word.take(_SOMETHING)
 
     def _substitution(self) -> None:
-        if '"' in self._open and _ESAC.search(self._text):
+        if '"' in self._open and self._has_case:
             raise self._refused(
                 "in a text with case in a quoted $(...)", "assign it to a variable first"
             )

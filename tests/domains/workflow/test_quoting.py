@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domains.workflow import quoting
 from domains.workflow.expressions import Expressions
 from domains.workflow.templates import BadExpression
 
@@ -267,3 +268,15 @@ def test_no_value_is_ever_run(tmp_path, text, value, items):
         for shell in SHELLS:
             run(made, tmp_path, shell)
             assert not (tmp_path / "canary").exists()
+
+
+def test_a_long_text_is_looked_through_once(monkeypatch):
+    looked = []
+
+    class Esac:
+        def search(self, text):
+            looked.append(text)
+
+    monkeypatch.setattr(quoting, "_ESAC", Esac())
+    quoting.check(quoting.VALUE + ' "$(x)"' * 1000)
+    assert len(looked) == 1
