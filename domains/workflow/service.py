@@ -113,9 +113,9 @@ class WorkflowService:
         await self._engine.recover()
 
     def _forget(self, channel: str) -> None:
-        """Drop the files of a run that is forgotten."""
+        """Drop the files of a run that is forgotten; one that goes on still has them."""
         prefix, _, run_id = channel.rpartition(":")
-        if prefix == "workflow:run":
+        if prefix == "workflow:run" and run_id not in self._engine.live:
             self._supervisor.start(self._drop(run_id), name=f"{channel}:files")
 
     async def _drop(self, run_id: str) -> None:

@@ -249,3 +249,23 @@ async def test_who_may_start_no_run_may_fork_none(flows, running):
     assert len((await flows.client.call("workflow.runs"))["runs"]) == 1
     answer = await socket.call("workflow.retry", {"runId": flow.id})
     assert answer["data"]["runId"] == flow.id
+
+
+async def test_a_run_that_waits_for_longer_than_events_are_kept_has_its_files(
+    start_daemon, tmp_path
+):
+    running = await start_daemon(JOURNAL__KEEP_DAYS="0.000001", JOURNAL__PRUNE_INTERVAL="0.05")
+    async with running.client() as client:
+        flows = await Flows.of(client, tmp_path / "own")
+        (flows.folder / "file").write_text("words")
+        flows.write("keep", "- {id: a, artifact: file}\n- {id: b, wait-for: go}")
+        flow = await flows.start("keep")
+        kept = tmp_path / "state/artifacts" / flow.id / "file"
+        await until(kept.exists)
+    journal = running.daemon._journal
+    await until(lambda: journal.get(f"workflow:run:{flow.id}") is None)
+    async with running.client() as client:
+        flow.client = client
+        assert (await flow.call("artifact", name="file"))["size"] == 5
+        await flow.call("send_event", event="go")
+    await until(lambda: not kept.exists())
