@@ -97,7 +97,10 @@ class Timeline:
         return self.write(self._steps[step_id], **changes)
 
     def start(self, spec: Spec, attempt: int) -> StepRecord:
-        """Tell that a step begins; what an attempt that was cut off had noted stays."""
+        """Tell that a step begins; what an attempt that was cut off had noted stays.
+
+        Unless its file has made something else of it meanwhile.
+        """
         cut = self.cut_off(spec.id)
         record = StepRecord(
             id=spec.id,
@@ -108,7 +111,7 @@ class Timeline:
             phase=spec.phase,
             attempt=attempt,
         )
-        if cut is not None:
+        if cut is not None and cut.kind == spec.kind:
             record = msgspec.structs.replace(
                 record,
                 started_at=cut.started_at if spec.kind in WAITS else record.started_at,

@@ -269,3 +269,21 @@ async def test_a_run_that_waits_for_longer_than_events_are_kept_has_its_files(
         assert (await flow.call("artifact", name="file"))["size"] == 5
         await flow.call("send_event", event="go")
     await until(lambda: not kept.exists())
+
+
+async def test_a_step_that_is_another_kind_after_a_restart_begins_anew(daemon_process, tmp_path):
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        flows = await Flows.of(client, tmp_path / "own")
+        flows.write("turn", "- {id: a, sleep: 60s}")
+        flow = await flows.start("turn")
+        await flow.until("step.waiting")
+    daemon_process.kill()
+    flows.write("turn", "- {id: a, approve: Now}")
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        flow.client = client
+        told = await flow.until("step.waiting", waitsFor="approval")
+        assert "until" not in told  # the sleep's moment is none of the approval's
+        await flow.call("approve")
+        assert (await flow.end())["type"] == "completed"
