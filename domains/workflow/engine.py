@@ -32,7 +32,7 @@ from domains.workflow.live import LiveRun
 from domains.workflow.pace import Pace
 from domains.workflow.records import RunRecords, Stored
 from domains.workflow.templates import BadExpression
-from domains.workflow.timeline import SETTLED, passed
+from domains.workflow.timeline import passed
 
 log = structlog.get_logger(__name__)
 
@@ -174,15 +174,14 @@ class Engine:
         unended.sort(
             key=lambda each: each.run.started_at is None
         )  # those that were under way first
-        for each in unended:
-            definition, source, remark = await self._definition(each, found)
+        read = [(each, *await self._definition(each, found)) for each in unended]
+        for each, definition, source, remark in read:  # none does anything before all are there
             stored = each if source is None else self._adopt(each, definition, source)
             live = self._begin(stored, definition, recovered=True)
             if remark:
                 live.annotate(remark, "warning")
             if definition is _NOTHING:
                 live.fail(RunFailure("broken_definition", remark))
-        self._cancel_children()
         self.recovered.set()
         await self._journal.flushed()
 
@@ -194,15 +193,6 @@ class Engine:
         self.records.save(run)
         self.records.save_source(run.id, source.text)
         return stored._replace(run=run, source=source.text)
-
-    def _cancel_children(self) -> None:
-        """Cancel what a run had started that was about to end when the daemon did."""
-        for live in self.live.values():
-            if live.doomed:
-                for step in live.timeline.records():
-                    child = self.live.get(step.child or "")
-                    if child is not None and step.state not in SETTLED:
-                        child.cancel(live.run.user)
 
     async def stored(self, run_id: str) -> Stored:
         """Read a run whole; NotFound for an unknown one."""
@@ -306,7 +296,12 @@ class Engine:
         return live
 
     def _ended(self, live: LiveRun) -> None:
+        """Forget a run; what it had started before a restart, and waits for no more, ends too."""
         self.live.pop(live.run.id, None)
+        for step in live.timeline.records():
+            child = self.live.get(step.child or "")
+            if child is not None and step.state == "cancelled":
+                child.cancel(live.run.user)
 
     def _require_place(self, run: Run, definition: Definition, around: Sequence[str]) -> None:
         """Refuse a run for which there is no place: of its key, or at all."""

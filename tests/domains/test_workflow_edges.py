@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -287,3 +288,30 @@ async def test_a_step_that_is_another_kind_after_a_restart_begins_anew(daemon_pr
         assert "until" not in told  # the sleep's moment is none of the approval's
         await flow.call("approve")
         assert (await flow.end())["type"] == "completed"
+
+
+async def test_a_run_whose_outer_one_timed_out_in_the_daemons_absence_ends(
+    daemon_process, tmp_path
+):
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        flows = await Flows.of(client, tmp_path / "own")
+        flows.write("inner", "- {id: a, wait-for: go}")
+        flows.write("outer", "timeout-minutes: 60\nsteps:\n  - {id: a, workflow: inner}")
+        flow = await flows.start("outer")
+        await until_child(flow)
+    daemon_process.kill()
+    flows.write("outer", "timeout-minutes: 0.01\nsteps:\n  - {id: a, workflow: inner}")
+    await asyncio.sleep(0.6)  # what a minute may have at the least
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        flow.client = client
+        assert (await flow.end())["code"] == "timeout"
+        inner = Flow(client, (await flow.steps())["a"]["child"])
+        assert (await inner.end())["type"] == "cancelled"
+
+
+async def until_child(flow):
+    async with asyncio.timeout(10):
+        while "child" not in (await flow.steps()).get("a", {}):
+            await asyncio.sleep(0.01)
