@@ -22,6 +22,9 @@ MOST = 1000
 
 FILE_BYTES = 1 << 20
 
+KEPT_BYTES = 16 << 20
+"""Of text, at about: how much is kept as read."""
+
 
 class Source(NamedTuple):
     """A workflow's file as it is now."""
@@ -43,6 +46,7 @@ class Library:
         """Read YAML, and what else there are readers for."""
         self._readers: dict[str, Read] = {"yaml": _read_yaml, **(readers or {})}
         self._kept: dict[tuple[str, bytes], Definition] = {}
+        self._kept_bytes = 0
 
     async def sources(self, root: str) -> list[Source]:
         """Find the files of a project."""
@@ -71,9 +75,12 @@ class Library:
         if known is None:
             if len(source.text) > FILE_BYTES:
                 raise BadRequest(f"{source.path} is larger than {FILE_BYTES} bytes")
-            if len(self._kept) >= MOST:
+            known = self._readers[source.language](source)
+            if len(self._kept) >= MOST or self._kept_bytes + len(source.text) > KEPT_BYTES:
                 self._kept.clear()
-            known = self._kept[key] = self._readers[source.language](source)
+                self._kept_bytes = 0
+            self._kept[key] = known
+            self._kept_bytes += len(source.text)
         return known
 
     def described(self, source: Source) -> Workflow:

@@ -39,7 +39,6 @@ from domains.workflow.commands import (
 from domains.workflow.definition import NESTED, Json, is_too_deep
 from domains.workflow.engine import Engine
 from domains.workflow.expressions import Expressions
-from domains.workflow.inbox import KEPT
 from domains.workflow.interpreter import Effects, Interpreter
 from domains.workflow.library import Library, Source
 from domains.workflow.live import LiveRun
@@ -245,8 +244,6 @@ class WorkflowService:
     async def send_event(self, command: SendEvent, _: Caller) -> RunState:
         """Give a run an event."""
         live = await self._need_live(command.run_id)
-        if len(live.inbox) >= KEPT:
-            raise Conflict(f"{KEPT} events wait in this run already")
         if is_too_deep(command.data):
             raise BadRequest(f"the data is nested too deeply; allowed: {NESTED} levels")
         live.inbox.put(command.event, command.data)

@@ -14,7 +14,10 @@ import pytest
 from flows import Flow, Flows
 from support import until
 
-from daemon.core.errors import BadRequest, NotFound
+from daemon.core.errors import BadRequest, Conflict, NotFound
+from domains.workflow import inbox
+from domains.workflow.definition import Definition
+from domains.workflow.library import Library, Source
 
 
 @pytest.fixture
@@ -315,3 +318,27 @@ async def until_child(flow):
     async with asyncio.timeout(10):
         while "child" not in (await flow.steps()).get("a", {}):
             await asyncio.sleep(0.01)
+
+
+async def test_events_that_nobody_waits_for_are_bounded(flows, monkeypatch):
+    monkeypatch.setattr(inbox, "KEPT_BYTES", 3000)
+    monkeypatch.setattr(inbox, "KEPT", 5)
+    flows.write("wait", "- {id: a, wait-for: go}")
+    flow = await flows.start("wait")
+    await flow.call("send_event", event="other", data="x" * 2000)
+    with pytest.raises(Conflict, match="3,000 bytes"):
+        await flow.call("send_event", event="other", data="x" * 2000)
+    for _ in range(4):
+        await flow.call("send_event", event="other")
+    with pytest.raises(Conflict, match="5 events"):
+        await flow.call("send_event", event="other")
+
+
+def test_what_is_kept_of_texts_that_were_read_is_bounded():
+    nothing = Definition(id="", name="", path="", language="yaml", digest="")
+    library = Library({"yaml": lambda _: nothing})
+    for number in range(40):
+        text = f"{number}".encode().ljust(1 << 20)
+        library.read(Source("text", "text.yaml", "yaml", text))
+        assert sum(len(text) for _, text in library._kept) <= 16 << 20
+    assert library._kept
