@@ -19,6 +19,7 @@ class Lanes:
     def __init__(self) -> None:
         """Have nobody in any."""
         self._lanes: dict[Key, list[LiveRun]] = {}
+        self._rules: dict[Key, Concurrency] = {}  # of the last to enter: the file's as it is now
 
     def require_place(self, key: Key, rule: Concurrency, around: Collection[str]) -> None:
         """Raise Conflict where one more would be refused, or wait for one that it is a step of."""
@@ -39,16 +40,17 @@ class Lanes:
             for older in under_way[: max(0, len(under_way) + 1 - rule.limit)]:
                 older.fail(RunFailure("replaced", f"the run {live.run.id} takes its place"))
         lane.append(live)
+        self._rules[key] = rule
         self._admit(lane, rule)
-        live.over.add_done_callback(lambda _: self._leave(key, rule, live))
+        live.over.add_done_callback(lambda _: self._leave(key, live))
 
-    def _leave(self, key: Key, rule: Concurrency, live: LiveRun) -> None:
+    def _leave(self, key: Key, live: LiveRun) -> None:
         lane = self._lanes[key]
         lane.remove(live)
         if lane:
-            self._admit(lane, rule)
+            self._admit(lane, self._rules[key])
         else:
-            del self._lanes[key]
+            del self._lanes[key], self._rules[key]
 
     @staticmethod
     def _admit(lane: list[LiveRun], rule: Concurrency) -> None:

@@ -121,7 +121,7 @@ class LiveRun:
 
     def move(self, place: int) -> None:
         """Learn its place among those that wait to begin, 1 is next; 0: it begins."""
-        if place == 0:
+        if place == 0 or self._admitted.is_set():  # it has begun, even if there may be fewer now
             self._admitted.set()
         elif place != self._place and (place <= TOLD or self._place == 0):
             self._tell_state(position=place)

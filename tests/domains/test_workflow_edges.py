@@ -342,3 +342,24 @@ def test_what_is_kept_of_texts_that_were_read_is_bounded():
         library.read(Source("text", "text.yaml", "yaml", text))
         assert sum(len(text) for _, text in library._kept) <= 16 << 20
     assert library._kept
+
+
+async def test_how_many_may_be_under_way_is_what_the_file_says_now(flows):
+    text = "concurrency: {{key: x, limit: {}}}\nsteps:\n  - {{id: a, wait-for: go}}"
+    flows.write("queue", text.format(1))
+    one, two, three = [await flows.start("queue") for _ in range(3)]
+    flows.write("queue", text.format(2))
+    four = await flows.start("queue")
+    await two.until("step.waiting", timeout=5)
+    await one.call("cancel")
+    await three.until("step.waiting")
+    assert (await four.run())["state"] == "queued"
+    flows.write("queue", text.format(1))
+    five = await flows.start("queue")
+    await two.call("cancel")
+    assert (await five.until("updated", position=2, timeout=5))["state"] == "queued"
+    await three.call("cancel")
+    await three.end()
+    queued = ["position" in each for each in three.told("updated")]
+    assert queued == sorted(queued, reverse=True)  # it has no place once it has begun
+    await four.until("step.waiting")
