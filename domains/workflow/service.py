@@ -39,6 +39,7 @@ from domains.workflow.commands import (
 from domains.workflow.definition import NESTED, Json, is_too_deep
 from domains.workflow.engine import Engine
 from domains.workflow.expressions import Expressions
+from domains.workflow.failures import RunFailure
 from domains.workflow.interpreter import Effects, Interpreter
 from domains.workflow.library import Library, Source
 from domains.workflow.live import LiveRun
@@ -260,7 +261,11 @@ class WorkflowService:
     async def _body(self, live: LiveRun) -> Json:
         await self._workspaces.prepare(live)
         if live.definition.language == "python":
-            return await self._python.run(live)
+            output = await self._python.run(live)
+            if is_too_deep(output):
+                said = f"what it returned is nested too deeply; allowed: {NESTED} levels"
+                raise RunFailure("too_large", said)
+            return output
         return await Interpreter(live, self._effects, self._expressions).run()
 
     async def _described(self, sources: Sequence[Source]) -> Workflows:

@@ -363,3 +363,20 @@ async def test_how_many_may_be_under_way_is_what_the_file_says_now(flows):
     queued = ["position" in each for each in three.told("updated")]
     assert queued == sorted(queued, reverse=True)  # it has no place once it has begun
     await four.until("step.waiting")
+
+
+async def test_what_a_workflow_in_python_returns_can_be_read_by_all(flows):
+    path = flows.folder / ".agent/workflows/deep.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "from domains.workflow import workflow\n"
+        "@workflow(name='deep')\n"
+        "async def deep(run):\n"
+        "    value = 1\n"
+        "    for _ in range(600): value = [value]\n"
+        "    return value\n"
+    )
+    flow = await flows.start("deep")
+    end = await flow.end()
+    assert (end["type"], end["code"]) == ("failed", "too_large")
+    assert "nested too deeply" in end["message"]
