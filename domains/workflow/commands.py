@@ -188,7 +188,7 @@ class ListRuns(Command):
 
     project_id: str | None = None
     workflow: str | None = None
-    state: str | None = None
+    state: Literal["queued", "running", "waiting", "paused", "ended"] | None = None
     cursor: str | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 

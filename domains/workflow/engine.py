@@ -74,6 +74,7 @@ class Engine:
         self._lanes = Lanes()
         self._pace = Pace(journal.gate)
         self._asked: dict[tuple[str, ...], Asked] = {}
+        self._outer: dict[str, str] = {}
         self._body: Body
         self._release: Release
 
@@ -117,9 +118,7 @@ class Engine:
         checked = await asyncio.to_thread(arguments.check, definition, args)
         await self._pace.turn()  # many may be started at once
         run = self._new(definition, project_id, user, checked, parent)
-        outer = self.live.get(parent or "")
-        around = [] if outer is None else [outer.run.id, *self.around(outer.run)]
-        return await self._start(run, source, definition, key, [], around)
+        return await self._start(run, source, definition, key, [], outer=parent)
 
     async def retry(self, stored: Stored, user: str) -> LiveRun:
         """Run an ended run again from the step that failed, by what its file is now."""
@@ -141,7 +140,7 @@ class Engine:
             stored.run, state="queued", end=None, ended_at=None, started_at=None, phase=None,
             attempt=stored.run.attempt + 1, digest=definition.digest,
         )  # fmt: skip
-        self._require_place(run, definition, self.around(run))
+        self._require_place(run, definition, self.around(run.id))
         self.records.save(run)
         self.records.save_source(run.id, source.text)
         self.records.save_verdict(run.id, None)
@@ -164,7 +163,7 @@ class Engine:
         checked = await asyncio.to_thread(arguments.check, definition, given)
         run = self._new(definition, earlier.project_id, user, checked, earlier.id)
         kept = passed(each for each in steps[:place] if not step_id.startswith(f"{each.id}/"))
-        return await self._start(run, source, definition, None, kept, [])
+        return await self._start(run, source, definition, None, kept)
 
     async def recover(self) -> None:
         """Go on with what was under way when the daemon last ended."""
@@ -220,15 +219,20 @@ class Engine:
             steps = [live.timeline.with_progress(each) for each in steps]
         return run, steps, further
 
-    def around(self, run: Run) -> list[str]:
+    def wait_for(self, run_id: str, outer: str) -> LiveRun | None:
+        """Give a run that is a step of another one, which waits for it, unless it has ended."""
+        found = self.live.get(run_id)
+        if found is not None:
+            self._outer[run_id] = outer
+        return found
+
+    def around(self, run_id: str) -> list[str]:
         """Give the runs that wait for one, which is a step of theirs; the nearest first."""
         found: list[str] = []
-        while (outer := self.live.get(run.parent or "")) is not None:
-            waits = [each.child for each in outer.timeline.records() if each.state == "running"]
-            if run.id not in waits:
-                break  # it was forked from that one, or is retried by itself
-            found.append(outer.run.id)
-            run = outer.run
+        outer = self._outer.get(run_id)
+        while outer is not None:
+            found.append(outer)
+            outer = self._outer.get(outer)
         return found
 
     # Inside
@@ -258,10 +262,13 @@ class Engine:
         definition: Definition,
         key: str | None,
         steps: Sequence[StepRecord],
-        around: Sequence[str],
+        outer: str | None = None,
     ) -> Run:
-        """Begin a new run, with steps that are settled already; those `around` it wait for it."""
+        """Begin a new run, with steps that are settled already; `outer` waits for it."""
+        around = [] if outer is None else [outer, *self.around(outer)]
         self._require_place(run, definition, around)
+        if outer is not None:
+            self._outer[run.id] = outer
         self.records.add(run, source.text, key)
         for number, step in enumerate(steps):
             self.records.save_step(run.id, number, step)
@@ -298,6 +305,7 @@ class Engine:
     def _ended(self, live: LiveRun) -> None:
         """Forget a run; what it had started before a restart, and waits for no more, ends too."""
         self.live.pop(live.run.id, None)
+        self._outer.pop(live.run.id, None)
         for step in live.timeline.records():
             child = self.live.get(step.child or "")
             if child is not None and step.state == "cancelled":

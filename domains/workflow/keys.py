@@ -163,6 +163,12 @@ class Kind:
     own: Key
     keys: Mapping[str, Key] = field(default_factory=dict)
 
+    def known(self, kind: str) -> dict[str, Key]:
+        """Give all that such a step may have; trying again is for those inside of a block."""
+        left = {"retries"} if self.is_block else frozenset()
+        common = {key: one for key, one in COMMON.items() if key not in left}
+        return {**common, kind: self.own, **self.keys}
+
     @property
     def is_block(self) -> bool:
         """Tell whether it has steps inside."""

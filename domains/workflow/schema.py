@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from domains.workflow.arguments import KEYWORDS, MOST_ARGUMENTS
-from domains.workflow.keys import ANY_NAME, COMMON, KINDS, MAX_STEPS, TOP, Kind
+from domains.workflow.keys import ANY_NAME, KINDS, MAX_STEPS, TOP, Kind
 from domains.workflow.shapes import Key, Schema
 
 _STEPS = {
@@ -39,8 +39,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _step(kind: str, declared: Kind) -> Schema:
-    keys = {**COMMON, kind: declared.own, **declared.keys}
-    return _closed(keys, {"steps": _STEPS})
+    return _closed(declared.known(kind), {"steps": _STEPS})
 
 
 def _closed(keys: dict[str, Key], special: dict[str, Schema]) -> Schema:

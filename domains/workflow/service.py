@@ -157,7 +157,7 @@ class WorkflowService:
             command.workflow,
             command.args,
             user=caller.sub,
-            key=command.idempotency_key,
+            key=f"={command.idempotency_key}" if command.idempotency_key else None,
         )
         return OneRun(run_id=run.id, run=run)
 

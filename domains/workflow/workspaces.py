@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from domains.workflow.records import RunRecords
 from domains.workflow.steps.commanding import Others
 
 log = structlog.get_logger(__name__)
+
+PAGE = 200
+"""Work trees that are listed at once."""
 
 OURS = "agentcmd"
 """As whom a work tree is removed that outlived its run."""
@@ -85,22 +89,35 @@ class Workspaces:
             raise failed
 
     async def _worktree(self, live: LiveRun, branch: str) -> str:
-        about = {"projectId": live.run.project_id}
-        asked = {**about, "name": live.run.id, "branch": branch}
+        asked = {"projectId": live.run.project_id, "name": live.run.id, "branch": branch}
         try:
             path = (await self._others.call(live, "git.worktree_add", asked))["worktree"]["path"]
-        except Conflict:
-            listed = await self._others.call(live, "git.worktree_list", {**about, "limit": 200})
-            paths = [each["path"] for each in listed["worktrees"] if _is_of(each, live)]
-            if not paths:
+        except Conflict:  # an earlier daemon ended between making it and writing that down
+            path = await self._path_of(live)
+            if path is None:
                 raise
-            path = paths[0]
         return str(path)
+
+    async def _path_of(self, live: LiveRun) -> str | None:
+        """Look for the work tree of a run among those of its project."""
+        offset, total = 0, 1
+        while offset < total:
+            asked = {"projectId": live.run.project_id, "offset": offset, "limit": PAGE}
+            found = await self._others.call(live, "git.worktree_list", asked)
+            for each in found["worktrees"]:
+                if each.get("name") == live.run.id:
+                    return str(each["path"])
+            offset, total = offset + PAGE, found["total"]
+        return None
 
     async def release(self, live: LiveRun) -> None:
         """Remove the work tree of a run that came to its end, unless something would be lost."""
         run = live.run
         if run.workspace != "worktree":
+            if live.definition.workspace == "worktree":  # it may have been made, but not noted
+                with suppress(AgentcmdError):
+                    about = _about(run.id, run.project_id)
+                    await self._others.call(live, "git.worktree_remove", about)
             return
         if not live.completed:
             self._keep(live)
@@ -140,7 +157,3 @@ def _about(run_id: str, project_id: str) -> dict[str, Any]:
 
 async def _is_there(live: LiveRun) -> bool:
     return await asyncio.to_thread(Path(live.run.cwd).is_dir)
-
-
-def _is_of(listed: dict[str, Any], live: LiveRun) -> bool:
-    return listed.get("name") == live.run.id

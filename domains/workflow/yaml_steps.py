@@ -120,7 +120,7 @@ class StepReader:
         return None
 
     def _keys(self, node: MappingNode, kind: str, at: str) -> None:
-        known = {**COMMON, kind: KINDS[kind].own, **KINDS[kind].keys}
+        known = KINDS[kind].known(kind)
         for key, needed in known.items():
             if needed.required and key not in node.entries:
                 self._problems.add(node.line, f"{key} is missing in {at}")
@@ -129,6 +129,8 @@ class StepReader:
                 continue
             owners = [name for name, other in KINDS.items() if key in other.keys]
             belongs = f"; it belongs to {', '.join(owners)}" if owners else meant(key, known)
+            if key in COMMON:
+                belongs = "; the steps inside may have it"
             self._problems.add(
                 node.lines[key], f"{shown(key)!r} is no key of a step with {kind}{belongs}", known
             )

@@ -78,8 +78,8 @@ async def test_a_child_that_is_just_being_started_is_cancelled_too(flows, monkey
 
     start, reached = Engine._start, asyncio.Event()
 
-    async def slowly(engine, run, *rest):
-        begun = await start(engine, run, *rest)
+    async def slowly(engine, run, *rest, **named):
+        begun = await start(engine, run, *rest, **named)
         if run.parent is not None:
             reached.set()
             await asyncio.sleep(0.2)

@@ -380,3 +380,20 @@ async def test_what_a_workflow_in_python_returns_can_be_read_by_all(flows):
     end = await flow.end()
     assert (end["type"], end["code"]) == ("failed", "too_large")
     assert "nested too deeply" in end["message"]
+
+
+async def test_the_key_of_a_step_is_no_clients(flows):
+    flows.write("inner", "- {id: a, run: 'echo {{ run.id }}'}")
+    flows.write("outer", "- {id: gate, wait-for: go}\n- {id: sub, workflow: inner}")
+    outer = await flows.start("outer")
+    claimed = await flows.start("inner", idempotencyKey=f"{outer.id}/sub/1.1")
+    await outer.call("send_event", event="go")
+    await outer.end()
+    assert (await outer.result("sub"))["runId"] != claimed.id
+    again = await flows.start("inner", idempotencyKey=f"{outer.id}/sub/1.1")
+    assert again.id == claimed.id
+
+
+async def test_runs_are_not_listed_by_a_state_that_there_is_none_of(flows):
+    with pytest.raises(BadRequest, match="state"):
+        await flows.client.call("workflow.runs", {"state": "nonsense"})

@@ -11,6 +11,8 @@ from kill_points import POINTS
 from repositories import Repo
 from storms import DyingDaemon, Storm, storm
 
+from daemon.core.errors import AgentcmdError
+
 MATRIX = [
     "start-row:before:1",
     "start-row:committed:1",
@@ -92,7 +94,25 @@ async def test_a_run_is_on_its_branch_where_the_daemon_died_after_it_was_made(tm
         daemon.kill()
 
 
-async def begun_and_died(daemon, repo, workspace, point):
+async def test_a_work_tree_that_was_just_made_for_a_run_that_is_cancelled_goes_with_it(tmp_path):
+    daemon, repo = DyingDaemon(tmp_path / "state"), Repo(tmp_path / "own")
+    repo.commit({"a.txt": "a\n", ".gitignore": ".agent\n"})
+
+    async def cancelling(flow):
+        with contextlib.suppress(AgentcmdError):
+            await flow.call("cancel")
+
+    try:
+        flow = await begun_and_died(daemon, repo, "worktree", "worktree:after:1", cancelling)
+        async with daemon.client() as client:
+            flow.client = client
+            assert (await flow.end())["type"] == "cancelled"
+            assert len(repo.git("worktree", "list").splitlines()) == 1
+    finally:
+        daemon.kill()
+
+
+async def begun_and_died(daemon, repo, workspace, point, then=None):
     """Start a run with a daemon that dies at a point, and then one that does not."""
     daemon.start(point)
     text = f"workspace: {workspace}\nsteps: [{{id: a, run: pwd; git branch --show-current}}]"
@@ -102,6 +122,8 @@ async def begun_and_died(daemon, repo, workspace, point):
         path.parent.mkdir(parents=True)
         path.write_text(text)
         flow = await flows.start("flow")
+        if then is not None:
+            await then(flow)
         assert await asyncio.to_thread(daemon.died)
     daemon.close()
     daemon.start()

@@ -73,7 +73,7 @@ class ChildRuns:
             await out(child.over)
 
     async def _end_of(self, live: LiveRun, child_id: str) -> RunEnd:
-        child = self._engine.live.get(child_id)
+        child = self._engine.wait_for(child_id, live.run.id)
         if child is None:
             end = (await self._engine.stored(child_id)).run.end
             if end is None:
@@ -88,7 +88,7 @@ class ChildRuns:
             raise
 
     def _require_shallow(self, live: LiveRun) -> None:
-        if len(self._engine.around(live.run)) >= DEPTH:
+        if len(self._engine.around(live.run.id)) >= DEPTH:
             raise StepFailure(
                 "too_deep", f"runs may be {DEPTH} deep inside of one another", permanent=True
             )

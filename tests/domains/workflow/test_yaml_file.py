@@ -373,6 +373,11 @@ WRONG = [
     ("steps:\n- id: a\n  sleep: 1\n  cwd: y", 4, "it belongs to agent, run"),
     ("steps:\n- id: a\n  run: x\n  uses: y", 4, "'uses' is no key of a step with run"),
     (
+        "steps:\n- id: a\n  for-each: [1]\n  retries: 2\n  steps: [{id: b, run: x}]",
+        4,
+        "'retries' is no key of a step with for-each; the steps inside may have it",
+    ),
+    (
         "steps:\n- id: a\n  run: x\n  phase: one",
         4,
         "there is no phase 'one'; allowed: phases have to be",
