@@ -26,6 +26,7 @@ from daemon.cli import (
     tokens,
     workflow,
 )
+from daemon.cli.drawing import harmless
 from daemon.client import NoDaemon
 from daemon.core.errors import AgentcmdError, BadRequest, InvalidChannel
 
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except (AgentcmdError, OSError) as error:
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"agentcmd: {_sentence(error)}\n")
+            sys.stderr.write(f"agentcmd: {harmless(_sentence(error))}\n")
         if isinstance(error, OSError):
             _forget_output()
         return _code_of(error)

@@ -43,7 +43,7 @@ async def logs(args: argparse.Namespace) -> int:
                 break
     for (stream, step), rest in midline.items():
         if rest:
-            write(sys.stderr if stream == "stderr" else sys.stdout, f"{step} | {rest}\n")
+            _write(sys.stderr if stream == "stderr" else sys.stdout, f"{step} | {rest}\n")
     return 0
 
 
@@ -56,6 +56,13 @@ def _print_output(data: Answer, only: str | None, midline: dict[tuple[str, str],
         *lines, rest = (midline.get((stream, step), "") + text).split("\n")
         midline[stream, step] = rest
         text = "".join(f"{step} | {line}\n" for line in lines)
+    _write(out, text)
+
+
+def _write(out: Any, text: str) -> None:
+    """Write it as it is, but to a terminal so that it does nothing there."""
+    if out.isatty():
+        text = "\n".join(map(harmless, text.split("\n")))
     write(out, text)
 
 

@@ -141,7 +141,7 @@ async def list_(args: argparse.Namespace) -> int:
     rows = [("NAME", "FILE", "ARGUMENTS", "ABOUT")]
     rows += [
         (
-            each["id"],
+            harmless(each["id"]),
             harmless(each["path"]),
             " ".join(_arguments(each)) or "-",
             _cut(f"! {each['problem']}" if "problem" in each else _described(each)),
@@ -264,7 +264,7 @@ async def runs(args: argparse.Namespace) -> int:
     rows += [
         (
             each["id"],
-            each["workflow"],
+            harmless(each["workflow"]),
             each["end"]["type"] if "end" in each else each["state"],
             took(time.time() - each["createdAt"]),
             took(each["end"]["durationMs"] / 1000) if "end" in each else "-",

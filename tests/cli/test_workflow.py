@@ -212,6 +212,15 @@ def until(workflow, run, step, state):
     pytest.fail(f"{step} was never {state}: {steps}")
 
 
+def test_a_name_does_nothing_to_the_terminal(workflow, write):
+    evil = "evil\x1b[2J\x1b]0;pwned\x07"
+    write(**{evil: "steps: [{id: one, run: 'true'}]"})
+    assert workflow("list").splitlines()[1].split()[0] == "evil"
+    assert "there is: evil\n" in workflow("run", "none", code=1)
+    workflow("run", evil)
+    assert workflow("runs").splitlines()[1].split()[1] == "evil"
+
+
 @pytest.mark.parametrize(
     ("line", "code", "told"),
     [

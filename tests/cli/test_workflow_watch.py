@@ -528,6 +528,18 @@ def test_who_watches_leaves_a_run_alone(project, terminal, agentcmd):  # noqa: A
     assert b"cancelled" in once.seen
 
 
+def test_what_was_written_does_nothing_to_the_terminal(project, terminal, agentcmd):  # noqa: ARG001
+    run = started(agentcmd, "demo")
+    terminal("workflow", "watch", run).until(b"agentcmd workflow approve")
+    for of in ((), ("say",)):
+        seat = terminal("workflow", "logs", run, *of)
+        assert seat.end() == 0
+        assert "rot none\r\n" in seat.seen.decode()
+        assert b"\x1b" not in seat.seen
+    written = agentcmd("workflow", "logs", run, "say").stdout
+    assert written.startswith(b"\x1b[31mrot\x1b[0m \x1b[2J"), "elsewhere it is what it was"
+
+
 def test_in_a_pipe_there_is_a_line_for_each_event(project, environ, agentcmd):
     run = started(agentcmd, "demo")
     watching = subprocess.Popen(
