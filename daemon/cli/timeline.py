@@ -259,7 +259,7 @@ class Timeline:
     def _step_output(self, data: Data, ts: float) -> None:
         step, stream = self._step(data["stepId"], ts), data["stream"]
         *whole, rest = (step.unfinished.get(stream, "") + data["content"]).split("\n")
-        step.lines.extend(_kept(line) for line in whole[-LINES:])
+        step.lines.extend(_kept(line.removesuffix("\r")) for line in whole[-LINES:])
         step.unfinished[stream] = _kept(rest)
 
     def _step_completed(self, data: Data, ts: float) -> None:
@@ -299,7 +299,6 @@ class Timeline:
 
 def _kept(line: str) -> str:
     """Keep so much of a line as can be shown: its beginning, or the end of one that is redrawn."""
-    line = line.removesuffix("\r")
     if len(line) <= LINE:
         return line
     return line[-LINE:] if "\r" in line[-LINE:] else line[:LINE]

@@ -148,6 +148,17 @@ def test_failures_say_why_and_what_can_be_done():
     assert "c" not in timeline.steps, "the file has it no longer"
 
 
+def test_of_a_line_that_is_redrawn_the_last_is_shown_whatever_the_pieces():
+    timeline = fed(("started", {}), step("a"))
+    for piece in ("10%\r", "20%\r", "3", "0%\r"):
+        data = {"stepId": "a", "stream": "stdout", "content": piece}
+        timeline.feed("workflow.run.step.output", data, 102.0)
+    assert "  │ 30%" in plain(timeline)
+    data = {"stepId": "a", "stream": "stdout", "content": "done\r\n"}
+    timeline.feed("workflow.run.step.output", data, 103.0)
+    assert "  │ done" in plain(timeline)
+
+
 def for_each(count, open_=2, total=None):
     events = [("started", {}), step("all", "for-each")]
     if total is not None:
