@@ -28,6 +28,8 @@ FOLDER = Path(".agent") / "workflows"
 
 ENDINGS = (".yaml", ".yml", ".py")
 
+STATES = ("queued", "running", "waiting", "paused", "ended")
+
 LISTED = 50
 ABOUT = 60
 """Characters of what a line of a table says about something."""
@@ -41,7 +43,7 @@ def add_commands(commands: Any) -> None:
     verbs = top.add_subparsers(metavar="VERB", required=True)
     _about_workflows(verbs)
     own = verbs.add_parser("runs", help="the newest runs")
-    own.add_argument("--state", help="only those queued, running, waiting, paused or ended")
+    own.add_argument("--state", choices=STATES, help="only those in this state")
     own.add_argument("--workflow", metavar="W", help="only those of one workflow")
     _finish(own, runs, project=True, as_json=True)
     own = _of_a_run(verbs, "show", show, "one run with its steps", as_json=True)
