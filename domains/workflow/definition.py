@@ -30,13 +30,13 @@ NESTED = 100
 
 def is_too_deep(value: Json) -> bool:
     """Tell whether data is nested so deeply that it cannot be written, or read by others."""
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(NESTED):
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
         ]
         if not level:
             return False

@@ -54,8 +54,8 @@ class RunCompleted(Event):
 class RunFailed(Event):
     """A run ended with a step that failed, or for a reason of its own.
 
-    `code` is the step's, or one of timeout, replaced, too_many_steps, too_large, bad_expression,
-    internal; of a Python workflow exception, died, protocol, too_many_open, too.
+    `code` is the step's, or one of timeout, replaced, too_many_steps, too_large, too_deep,
+    bad_expression, internal; of a Python workflow exception, died, protocol, too_many_open, too.
     """
 
     run_id: str

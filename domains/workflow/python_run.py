@@ -20,7 +20,7 @@ from daemon.core.program import Program
 from daemon.core.supervisor import Slots
 from daemon.core.task import KindSettings, Task, Tasks, TaskSettings
 from daemon.core.text import TextStream
-from domains.workflow.definition import Json, Retries, Spec
+from domains.workflow.definition import NESTED, Json, Retries, Spec, is_too_deep
 from domains.workflow.events import StepOutput
 from domains.workflow.failures import RunFailure, StepFailure
 from domains.workflow.interpreter import INSIDE, Effects
@@ -383,6 +383,9 @@ class _Conversation:
             raise
         if end.code is not None:
             raise StepFailure(end.code, end.message, permanent=said.kind != "python")
+        if is_too_deep(end.result):
+            why = f"its result is nested too deeply; allowed: {NESTED} levels"
+            raise StepFailure("too_deep", why)
         return end.result
 
     # What it is told

@@ -61,6 +61,9 @@ PACE = 0.1
 MESSAGE = 2000
 """Characters of an error's message that are told."""
 
+DEEPER = 300
+"""Levels that are left for the daemon in what is said: nested to the limit it could not be read."""
+
 _decode = msgspec.json.Decoder(Told).decode
 
 
@@ -214,7 +217,10 @@ _encode = msgspec.json.Encoder(enc_hook=_written).encode
 
 
 def _line(said: Said) -> bytes:
-    line: bytes = _encode(said) + b"\n"
+    inner: Any = said
+    for _ in range(DEEPER):
+        inner = [inner]
+    line: bytes = _encode(inner)[DEEPER:-DEEPER] + b"\n"
     if len(line) > LINE_BYTES:
         raise ValueError(f"it has {len(line):,} bytes as JSON; at most {LINE_BYTES:,} can be kept")
     return line

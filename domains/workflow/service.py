@@ -264,7 +264,7 @@ class WorkflowService:
             output = await self._python.run(live)
             if is_too_deep(output):
                 said = f"what it returned is nested too deeply; allowed: {NESTED} levels"
-                raise RunFailure("too_large", said)
+                raise RunFailure("too_deep", said)
             return output
         return await Interpreter(live, self._effects, self._expressions).run()
 

@@ -332,6 +332,40 @@ async def test_what_ends_a_workflow_is_said_with_its_place(flows):
         assert said in end["message"]
 
 
+async def test_what_is_nested_too_deeply_to_be_kept_is_said_so_and_hangs_nothing(flows):
+    """What could be written in one place could not be read in another: the run never ended."""
+    end, steps = await flows.ran(
+        """
+        from functools import reduce
+
+        @workflow
+        async def main(run):
+            def deep(levels):
+                return reduce(lambda inner, _: [inner], range(levels), 1)
+            codes = []
+            for levels in (90, *range(110, 1000, 20)):
+                try:
+                    await run.step("deep", deep, levels)
+                except StepError as error:
+                    codes.append(error.code)
+            text = "[" * 950 + "]" * 950
+            return [sorted(set(codes)), (await run.command("parsed", f"echo '{text}'")).json]
+        """
+    )
+    assert end.get("output") == [["exception", "too_deep"], None], end
+    assert steps["deep"]["state"] == "completed"
+    end, _ = await flows.ran(
+        """
+        @workflow
+        async def main(run):
+            deep = b"[" * 900 + b"]" * 900
+            os.write(run._link._said, b'{"do": "done", "output": ' + deep + b"}\\n")
+            await asyncio.sleep(60)
+        """
+    )
+    assert (end["type"], end["code"]) == ("failed", "too_deep")
+
+
 async def test_a_file_that_cannot_be_imported_is_a_broken_definition(flows):
     for text, said in (
         (
