@@ -270,7 +270,7 @@ class Run:
             try:
                 if iscoroutinefunction(function):
                     return await function(*args)
-                found = await asyncio.to_thread(function, *args)
+                found = await asyncio.to_thread(_called, function, args)
                 return await found if isawaitable(found) else found
             finally:
                 _told.reset(before)
@@ -383,12 +383,20 @@ class Run:
         return shape(answer)
 
 
+def _called(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call it; a future cannot hold StopIteration, and who waits for it would wait for ever."""
+    try:
+        return function(*args)
+    except StopIteration as error:
+        raise RuntimeError("the function raised StopIteration") from error
+
+
 async def _together(
     works: Sequence[Callable[[], Awaitable[Any]]], limit: int, told: Told | None
 ) -> list[Any]:
     """Do several things, at most `limit` at once; after a failure no further one begins."""
     given: list[Any] = [None] * len(works)
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     pending = iter(enumerate(works))
     done = 0
 
@@ -403,7 +411,7 @@ async def _together(
                 return
             try:
                 given[at] = await work()
-            except Exception as failure:  # noqa: BLE001  # whatever it is, it is the block's
+            except (Exception, SystemExit) as failure:  # noqa: BLE001  # it is the block's
                 failures.append(failure)
             else:
                 done += 1

@@ -378,7 +378,7 @@ async def test_what_a_workflow_in_python_returns_can_be_read_by_all(flows):
     )
     flow = await flows.start("deep")
     end = await flow.end()
-    assert (end["type"], end["code"]) == ("failed", "too_large")
+    assert (end["type"], end["code"]) == ("failed", "too_deep")
     assert "nested too deeply" in end["message"]
 
 

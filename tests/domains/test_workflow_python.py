@@ -301,6 +301,16 @@ ENDINGS = {
         "ValueError: boom\n  .agent/workflows/flow.py:6 in main: raise ValueError('boom')",
     ),
     "an exit": ("sys.exit(3)", "exception", "SystemExit: 3"),
+    "an exit in a block": (
+        "await run.parallel('all', lambda scope: asyncio.sleep(sys.exit(3)))",
+        "exception",
+        "SystemExit: 3",
+    ),
+    "an iterator that ends": (
+        "await run.step('next', next, iter(()))",
+        "exception",
+        "step next: RuntimeError: the function raised StopIteration",
+    ),
     "a sudden exit": ("print('words'); os._exit(3)", "died", "it exited with code 3: words"),
     "a signal": ("os.kill(os.getpid(), 9)", "died", "signal 9 killed it"),
     "a result": ("return object()", "exception", "JSON cannot hold a object"),
