@@ -47,7 +47,7 @@ from domains.workflow.python_wire import (
 from domains.workflow.sdk import MARK, Run, StepError
 
 if TYPE_CHECKING:
-    from domains.workflow.sdk import Work
+    from domains.workflow.python_calls import Work
 
 MODULE = "workflow_file"
 """What the file is called as a module."""
@@ -81,14 +81,13 @@ class Daemon:
         self._limits: dict[int, asyncio.Timeout] = {}
         self._slots = asyncio.Semaphore(OPEN)
         self._blocks = 0
-        self._loop: asyncio.AbstractEventLoop
+        self._loop = asyncio.get_running_loop()
         self._progress: dict[int, Progress] = {}
         self._telling = False
 
     def listen(self) -> None:
         """Hear the rest as it comes."""
         os.set_blocking(self._heard, False)
-        self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._heard, self._hear)
 
     def say(self, said: Said) -> None:
@@ -107,6 +106,11 @@ class Daemon:
         work: Work | None,
     ) -> Answer:
         """Have a step done, `work` where it is done here; StepError where it failed."""
+        if asyncio.get_running_loop() is not self._loop:  # nobody would wake it with the answer
+            raise RuntimeError(
+                f"step {step_id} is asked for in another thread: "
+                "asyncio.run_coroutine_threadsafe() asks for it on the loop of the workflow"
+            )
         number = next(self._numbers)
         call = Call(number, step_id, kind, fields, options, phase)
         if kind not in HERE:
@@ -292,7 +296,11 @@ def main() -> None:
     os.dup2(2, 1)  # what the workflow and its programs print is none of ours
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     start = first(heard)
-    asyncio.run(run(Daemon(heard, said, start.path), start))
+
+    async def converse() -> None:
+        await run(Daemon(heard, said, start.path), start)
+
+    asyncio.run(converse())
 
 
 if __name__ == "__main__":

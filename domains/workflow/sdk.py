@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack
 import msgspec
 
 from domains.workflow import python_results as results
+from domains.workflow.python_calls import Told, Work, called, together
 from domains.workflow.python_results import AgentResult, Approval, CommandResult, StepError
 from domains.workflow.python_wire import FIELDS, ID, OWN, Answer, Json, Options, Start
 
@@ -29,11 +30,6 @@ MARK = "__agentcmd_workflow__"
 Flow = TypeVar("Flow", bound=Callable[..., Awaitable[Any]])
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Told = Callable[[float, float | None], None]
-"""Tells how far a step is: what is done of it, and of how much."""
-
-Work = Callable[[Told], Awaitable[Json]]
-"""What a step does here."""
 
 
 def workflow(
@@ -98,7 +94,8 @@ class Link(Protocol):
 
 
 _phase: ContextVar[str | None] = ContextVar("phase", default=None)
-_told: ContextVar[Told | None] = ContextVar("told", default=None)
+_function: ContextVar[tuple[str, Told] | None] = ContextVar("function", default=None)
+"""The step whose function is called here, and what tells how far that is."""
 
 
 class Run:
@@ -266,14 +263,14 @@ class Run:
         """
 
         async def work(told: Told) -> Json:
-            before = _told.set(told)
+            around = _function.set((id, told))
             try:
                 if iscoroutinefunction(function):
                     return await function(*args)
-                found = await asyncio.to_thread(_called, function, args)
+                found = await asyncio.to_thread(called, function, args)
                 return await found if isawaitable(found) else found
             finally:
-                _told.reset(before)
+                _function.reset(around)
 
         return await self._step("python", id, {}, options, results.plain, work)
 
@@ -282,13 +279,13 @@ class Run:
 
         What is told in a hurry comes a few times a second; this never waits, in a thread neither.
         """
-        told = _told.get()
-        if told is None:
+        around = _function.get()
+        if around is None:
             raise ValueError("progress is that of a function which run.step calls")
         for amount in (current, 0 if total is None else total):
             if not (0 <= amount < inf):
                 raise ValueError(f"progress counts from 0 on, so it cannot be {amount!r}")
-        told(float(current), None if total is None else float(total))
+        around[1](float(current), None if total is None else float(total))
 
     # Steps with others inside
 
@@ -336,7 +333,7 @@ class Run:
         given: list[list[Any]] = []
 
         async def work(told: Told | None = None) -> Json:
-            given.append(await _together(works, limit, told))
+            given.append(await together(works, limit, told))
             return result
 
         await self._link.ask(kind, step_id, {}, Options(), _phase.get(), work)
@@ -355,6 +352,11 @@ class Run:
             raise ValueError(f"{id_!r} cannot be a step's id: 1 to 64 letters, digits, _ and -")
         if id_ == OWN and not self._prefix:
             raise ValueError(f"a step cannot be called {OWN!r}: that is the workflow's own output")
+        if (around := _function.get()) is not None:  # its occurrences would not count in a replay
+            raise RuntimeError(
+                f"step {id_} is asked for by the function of step {around[0]}, which is not called "
+                "again once it has ended: ask for it outside of that, or in for_each or parallel"
+            )
         step_id = f"{self._prefix}{id_}"
         count = self._counts[step_id] = self._counts.get(step_id, 0) + 1
         return step_id if count == 1 else f"{step_id}#{count}"
@@ -381,44 +383,3 @@ class Run:
             error.result = shape(Answer(0, error.result, error.code, error.message))
             raise
         return shape(answer)
-
-
-def _called(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call it; a future cannot hold StopIteration, and who waits for it would wait for ever."""
-    try:
-        return function(*args)
-    except StopIteration as error:
-        raise RuntimeError("the function raised StopIteration") from error
-
-
-async def _together(
-    works: Sequence[Callable[[], Awaitable[Any]]], limit: int, told: Told | None
-) -> list[Any]:
-    """Do several things, at most `limit` at once; after a failure no further one begins."""
-    given: list[Any] = [None] * len(works)
-    failures: list[BaseException] = []
-    pending = iter(enumerate(works))
-    done = 0
-
-    def tell() -> None:
-        if told is not None and works:
-            told(done, len(works))
-
-    async def worker() -> None:
-        nonlocal done
-        for at, work in pending:
-            if failures:
-                return
-            try:
-                given[at] = await work()
-            except (Exception, SystemExit) as failure:  # noqa: BLE001  # it is the block's
-                failures.append(failure)
-            else:
-                done += 1
-                tell()
-
-    tell()
-    await asyncio.gather(*(worker() for _ in range(min(limit, max(1, len(works))))))
-    if failures:
-        raise failures[0]
-    return given

@@ -311,6 +311,16 @@ ENDINGS = {
         "exception",
         "step next: RuntimeError: the function raised StopIteration",
     ),
+    "a step in a step": (
+        "await run.step('outer', lambda: asyncio.run(run.command('inner', 'true')))",
+        "exception",
+        "step outer: RuntimeError: step inner is asked for by the function of step outer",
+    ),
+    "a step of another thread": (
+        "await asyncio.to_thread(lambda: asyncio.run(run.command('inner', 'true')))",
+        "exception",
+        "RuntimeError: step inner is asked for in another thread",
+    ),
     "a sudden exit": ("print('words'); os._exit(3)", "died", "it exited with code 3: words"),
     "a signal": ("os.kill(os.getpid(), 9)", "died", "signal 9 killed it"),
     "a result": ("return object()", "exception", "JSON cannot hold a object"),
