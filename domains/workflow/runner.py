@@ -177,9 +177,13 @@ class Daemon:
             self.say(self._progress.popitem()[1])
 
     def _failed(self, begin: Begin, error: Exception) -> Exception:
-        code = error.code if isinstance(error, StepError) else "exception"
+        failed = _of_a_step(error)
+        code, message = (
+            failed.code if failed else "exception",
+            described(failed or error, self._path),
+        )
         self._say_progress()
-        self.say(End(begin.number, begin.attempt, None, code, described(error, self._path)))
+        self.say(End(begin.number, begin.attempt, None, code, message))
         return error
 
     def _hear(self) -> None:
@@ -233,11 +237,16 @@ def _line(said: Said) -> bytes:
 def described(error: BaseException, path: str) -> str:
     """Say what an error is, and where in the file it came up."""
     if isinstance(error, StepError):
-        return str(error)[:MESSAGE]
+        return _sayable(str(error)[:MESSAGE])
     text = "".join(traceback.format_exception_only(error)).strip()
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == path]
     where = [f"  {each.filename}:{each.lineno} in {each.name}: {each.line}" for each in frames]
-    return "\n".join([text[:MESSAGE], *where[-FRAMES:]])
+    return _sayable("\n".join([text[:MESSAGE], *where[-FRAMES:]]))
+
+
+def _sayable(text: str) -> str:
+    """Give text that JSON can hold: a file name that is no UTF-8 may be in it."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def load(start: Start) -> Callable[..., Awaitable[Any]]:
@@ -251,14 +260,14 @@ def load(start: Start) -> Callable[..., Awaitable[Any]]:
     sys.modules[MODULE] = module
     code = compile(start.source, start.path, "exec", dont_inherit=True)
     exec(code, module.__dict__)  # noqa: S102  # this is what it is for
-    found = [
-        each
+    found = {
+        id(each): each  # it may have two names
         for each in vars(module).values()
         if getattr(each, MARK, False) is True and getattr(each, "__module__", "") == MODULE
-    ]
+    }
     if len(found) != 1:
         raise ImportError(f"it has {len(found) or 'no'} functions with @workflow; it needs one")
-    function: Callable[..., Awaitable[Any]] = found[0]
+    function: Callable[..., Awaitable[Any]] = next(iter(found.values()))
     return function
 
 
@@ -268,16 +277,25 @@ async def run(daemon: Daemon, start: Start) -> None:
     try:
         function = load(start)
     except BaseException as error:  # noqa: BLE001  # whatever it is, it is the file's
-        _print(error, start.path)
         daemon.say(Failed("broken_definition", described(error, start.path)))
+        _print(error, start.path)
         return
     try:
         daemon.say(Done(await function(Run(daemon, start), **start.args)))
-    except StepError as error:
-        daemon.say(Failed(error.code, described(error, start.path), error.step_id))
     except BaseException as error:  # noqa: BLE001  # sys.exit() is no good end either
-        _print(error, start.path)
+        failed = _of_a_step(error)
+        if failed is not None:
+            daemon.say(Failed(failed.code, described(failed, start.path), failed.step_id))
+            return
         daemon.say(Failed("exception", described(error, start.path)))
+        _print(error, start.path)
+
+
+def _of_a_step(error: BaseException) -> StepError | None:
+    """Give the failure of a step that an error is, or that a TaskGroup has put into a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, StepError) else None
 
 
 def _print(error: BaseException, path: str) -> None:

@@ -311,6 +311,29 @@ ENDINGS = {
         "exception",
         "step next: RuntimeError: the function raised StopIteration",
     ),
+    "a text that is no UTF-8": (
+        "raise ValueError(os.fsdecode(b'a \\x80'))",
+        "exception",
+        "ValueError: a \\udc80\n  .agent/workflows/flow.py:6 in main: raise",
+    ),
+    "the same of a step": (
+        "await run.step('odd', os.listdir, os.fsdecode(b'no \\x80'))",
+        "exception",
+        "step odd: FileNotFoundError: [Errno 2] No such file or directory: 'no \\udc80'",
+    ),
+    "a step in a group": (
+        (
+            "async with asyncio.TaskGroup() as group:\n"
+            "        group.create_task(run.command('bad', 'exit 3', check=True))"
+        ),
+        "exit",
+        "step bad: it exited with code 3",
+    ),
+    "an error without its output": (
+        "sys.stderr.close(); raise ValueError('boom')",
+        "exception",
+        "ValueError: boom",
+    ),
     "a step in a step": (
         "await run.step('outer', lambda: asyncio.run(run.command('inner', 'true')))",
         "exception",
@@ -510,7 +533,8 @@ async def test_a_project_of_the_same_names_does_not_stand_in_for_our_modules(flo
         (flows.folder / name / "__init__.py").write_text("raise ImportError('not this one')")
     (flows.folder / "own.py").write_text("WORD = 'of the project'")
     end, _ = await flows.ran(
-        "from own import WORD\n@workflow\nasync def main(run):\n    return [WORD, __file__]"
+        "from own import WORD\n@workflow\nasync def main(run):\n    return [WORD, __file__]\n"
+        "the_same = main"
     )
     path = flows.folder / ".agent/workflows/flow.py"
     assert end.get("output") == ["of the project", str(path)], end
