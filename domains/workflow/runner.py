@@ -84,14 +84,26 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._progress: dict[int, Progress] = {}
         self._telling = False
+        self._forked = False
+        os.register_at_fork(after_in_child=self._let_go)
 
     def listen(self) -> None:
         """Hear the rest as it comes."""
         os.set_blocking(self._heard, False)
         self._loop.add_reader(self._heard, self._hear)
 
+    def _let_go(self) -> None:
+        """Keep a fork from the pipes: what it reads is not for it, and its end is not the run's."""
+        self._forked = True
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in (self._heard, self._said):
+            os.dup2(nowhere, number, inheritable=False)
+
     def say(self, said: Said) -> None:
         """Write a line; it waits as long as the daemon does not read."""
+        if self._forked:
+            os.write(2, b"a fork of the workflow's process ends by os._exit(), and has no steps\n")
+            os._exit(1)
         line = memoryview(_line(said))
         while line:
             line = line[os.write(self._said, line) :]

@@ -409,6 +409,38 @@ async def test_what_is_nested_too_deeply_to_be_kept_is_said_so_and_hangs_nothing
     assert (end["type"], end["code"]) == ("failed", "too_deep")
 
 
+async def test_what_a_fork_comes_to_is_not_what_the_run_comes_to(flows):
+    end, steps = await flows.ran(
+        """
+        import multiprocessing
+
+        def plain():
+            os._exit(5)
+
+        @workflow
+        async def main(run):
+            codes = []
+            for what in ("return", "exit", "ask", "read"):
+                if not (pid := os.fork()):
+                    if what == "exit":
+                        sys.exit(0)
+                    if what == "ask":
+                        await run.command("wrong", "true")
+                    if what == "read":
+                        await asyncio.sleep(0.1)
+                    return what
+                codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                await run.command("right", "true")
+            process = multiprocessing.get_context("fork").Process(target=plain)
+            process.start()
+            process.join()
+            return [*codes, process.exitcode]
+        """
+    )
+    assert end.get("output") == [1, 1, 1, 1, 5], end
+    assert list(steps) == ["right", "right#2", "right#3", "right#4"]
+
+
 async def test_a_file_that_cannot_be_imported_is_a_broken_definition(flows):
     for text, said in (
         (
