@@ -64,9 +64,12 @@ class Library:
         )
 
     def kept(self, workflow: str, text: bytes) -> Source:
-        """Give the file that a run had last, which was kept with it."""
+        """Give the file that a run had last, which was kept with it.
+
+        It stands where it stood, so that one in Python finds the modules beside it.
+        """
         language: Literal["yaml", "python"] = "python" if _is_python(text) else "yaml"
-        return Source(workflow, f"{workflow} (as it was)", language, text)
+        return Source(workflow, str(FOLDER / f"{workflow} (as it was)"), language, text)
 
     def read(self, source: Source) -> Definition:
         """Read one; BadRequest says what is wrong with it."""

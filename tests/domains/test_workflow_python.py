@@ -573,12 +573,11 @@ async def test_a_project_of_the_same_names_does_not_stand_in_for_our_modules(flo
 
 
 REPLAYED = """
+from beside import noted_by
+
 @workflow(phases=["a", "b"], env={"MARK": "the mark"})
 async def main(run, folder: str):
-    def noted(word):
-        with open(f"{folder}/{word}", "a") as file:
-            file.write("x")
-        return word
+    noted = noted_by(folder)
     async def each(scope, item, index):
         await scope.step("noted", noted, item)
         return (await scope.command("said", f"echo x >> {folder}/said{item}; echo {item}")).stdout
@@ -601,6 +600,16 @@ async def main(run, folder: str):
 """
 
 
+BESIDE = """
+def noted_by(folder):
+    def noted(word):
+        with open(f"{folder}/{word}", "a") as file:
+            file.write("x")
+        return word
+    return noted
+"""
+
+
 @pytest.mark.parametrize("gone", [False, True])
 async def test_after_kill_9_what_was_done_is_not_done_again(daemon_process, tmp_path, gone):
     notes = tmp_path / "notes"
@@ -608,6 +617,7 @@ async def test_after_kill_9_what_was_done_is_not_done_again(daemon_process, tmp_
     mark = uuid4().hex
     daemon_process.start()
     async with flows_of(daemon_process, tmp_path / "own") as flows:
+        flows.write(BESIDE, "beside.py")
         run = await flows.start(REPLAYED.replace("the mark", mark), folder=str(notes))
         seen = await flows.follow(run, ("workflow.run.step.started", "held/1/go"))
         await until((notes / "go").exists)
