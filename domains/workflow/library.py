@@ -33,6 +33,8 @@ class Source(NamedTuple):
     path: str
     language: Literal["yaml", "python"]
     text: bytes
+    unreadable: str = ""
+    """Why it cannot be read, where it cannot."""
 
 
 Read = Callable[[Source], Definition]
@@ -73,6 +75,8 @@ class Library:
 
     def read(self, source: Source) -> Definition:
         """Read one; BadRequest says what is wrong with it."""
+        if source.unreadable:
+            raise BadRequest(f"{source.path}: {source.unreadable}")
         key = (source.path, source.text)
         known = self._kept.get(key)
         if known is None:
@@ -122,7 +126,7 @@ def _read_yaml(source: Source) -> Definition:
 
 
 def _find(root: Path) -> list[Source]:
-    """Read the files; links that lead out of the project are passed over, and what cannot be read.
+    """Read the files; links that lead out of the project are passed over.
 
     So is what begins with `_` or `.`: modules that workflows import, and what editors leave. A name
     that is no Unicode is told, and asked for, with signs in place of what is none.
@@ -134,19 +138,23 @@ def _find(root: Path) -> list[Source]:
         inner = path.relative_to(folder)
         if language is None or any(part[0] in "_." for part in inner.parts):
             continue
+        text, why = b"", ""
         try:
             if not path.is_file() or not path.resolve().is_relative_to(root):
                 continue
             with path.open("rb") as file:
                 text = file.read(FILE_BYTES + 1)
-        except OSError:  # it has gone meanwhile, or is somebody else's
+        except FileNotFoundError:  # it has gone just now
             continue
-        name = _told(inner.with_suffix(""))
-        found.append(Source(name, _told(path.relative_to(root)), language, text))
+        except OSError as error:
+            why = f"it cannot be read: {error.strerror}"
+        name = _sayable(inner.with_suffix(""))
+        found.append(Source(name, _sayable(path.relative_to(root)), language, text, why))
     return found
 
 
-def _told(path: Path) -> str:
+def _sayable(path: Path) -> str:
+    """Give a name as text that JSON can hold, whatever bytes it is made of."""
     return os.fsencode(path).decode(errors="replace")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from agents import claude_settings
@@ -49,6 +50,31 @@ async def flows(running, tmp_path):
     """A project without workflows yet."""
     async with running.client() as client:
         yield await Flows.of(client, tmp_path / "own")
+
+
+async def test_a_file_with_an_odd_name_or_that_cannot_be_read_is_listed_among_the_others(
+    flows, monkeypatch
+):
+    for name in ("good", "odd\udcff", "secret"):
+        flows.write(name, "- {id: one, run: 'true'}")
+    opened = Path.open
+
+    def refused(path, *args, **options):
+        if path.stem == "secret":  # who runs tests may be allowed everything
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    found = await flows.client.call("workflow.list", {"projectId": flows.project})
+    listed = [(each["id"], each.get("problem")) for each in found["workflows"]]
+    assert listed == [
+        ("good", None),
+        ("odd\ufffd", None),
+        ("secret", ".agent/workflows/secret.yaml: it cannot be read: Permission denied"),
+    ]
+    assert (await (await flows.start("odd\ufffd")).end())["type"] == "completed"
+    with pytest.raises(BadRequest, match="cannot be read"):
+        await flows.start("secret")
 
 
 async def test_steps_conditions_loops_results_phases_and_a_timeline_in_order(flows):
