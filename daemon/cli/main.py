@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from daemon import __version__
@@ -129,7 +130,10 @@ def _sentence(error: Exception) -> str:
 
 
 def _open_standard_streams() -> None:
-    """Give 0, 1 and 2 something to be, where a caller has closed them: or a file of ours is it."""
+    """Give 0, 1 and 2 something to be, where a caller has closed them: or a file of ours is it.
+
+    What is written is UTF-8, whatever the locale says: it is what children and files say.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -137,6 +141,9 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest that is free, so this one
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # for good
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # for good
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _forget_output() -> None:

@@ -212,6 +212,14 @@ def until(workflow, run, step, state):
     pytest.fail(f"{step} was never {state}: {steps}")
 
 
+def test_what_the_locale_cannot_say_is_written_all_the_same(workflow, write, begin):
+    write(größe="steps: [{id: one, run: 'true'}]")
+    listing = begin("workflow", "list", env={"PYTHONIOENCODING": "ascii"})
+    assert "größe" in listing.communicate(timeout=30)[0].decode()
+    assert listing.returncode == 0
+    assert "größe" in workflow("list")
+
+
 def test_a_name_does_nothing_to_the_terminal(workflow, write):
     evil = "evil\x1b[2J\x1b]0;pwned\x07"
     write(**{evil: "steps: [{id: one, run: 'true'}]"})
