@@ -42,7 +42,7 @@ def pairs(given: Iterable[str]) -> dict[str, str]:
     for each in given:
         name, equals, text = each.partition("=")
         if not equals or not name:
-            raise BadRequest(f"{each!r} is no ARG=VALUE; see 'agentcmd workflow run --help'")
+            raise BadRequest(f"{each!r} is no ARG=VALUE, such as word=text or count=3")
         found[name] = text
     return found
 

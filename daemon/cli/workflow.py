@@ -28,6 +28,9 @@ FOLDER = Path(".agent") / "workflows"
 
 ENDINGS = (".yaml", ".yml", ".py")
 
+GIVEN: Any = {"nargs": "*", "default": [], "metavar": "ARG=VALUE"}
+"""With a default, for argparse calls them required otherwise where something else is missing."""
+
 STATES = ("queued", "running", "waiting", "paused", "ended")
 
 LISTED = 50
@@ -65,7 +68,7 @@ def add_commands(commands: Any) -> None:
     own = _mixed(verbs, "fork", "begin a new run with the results of this one up to a step")
     own.add_argument("id", metavar="RUN", help="the run, as runs lists it")
     own.add_argument("step", metavar="STEP", help="the first step to run anew")
-    own.add_argument("given", nargs="*", metavar="ARG=VALUE", help="arguments that are others now")
+    own.add_argument("given", help="arguments that are others now, as those of run", **GIVEN)
     own.add_argument("--watch", action="store_true", help="and follow it")
     _finish(own, fork, as_json=True)
     own = _of_a_run(verbs, "logs", logs, "what the steps of a run have written")
@@ -87,12 +90,7 @@ def _about_workflows(verbs: Any) -> None:
     _finish(own, validate, project=True, as_json=True)
     own = _mixed(verbs, "run", "start a run, and follow it; Ctrl-C cancels it")
     own.add_argument("workflow", metavar="NAME", help="the workflow, as list shows it")
-    own.add_argument(
-        "given",
-        nargs="*",
-        metavar="ARG=VALUE",
-        help="arguments: texts as they are, others JSON",
-    )
+    own.add_argument("given", help="arguments: texts as they are, others JSON", **GIVEN)
     own.add_argument("--key", metavar="IDEMPOTENCY", help="start it once only with this key")
     own.add_argument("--detach", action="store_true", help="print its id, and do not follow it")
     _finish(own, run, project=True, as_json=True)

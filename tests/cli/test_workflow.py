@@ -253,10 +253,18 @@ def test_what_cannot_be_is_one_line(workflow, write, line, code, told):
     assert said.count("\n") == 1
 
 
-def test_a_state_that_there_is_not_is_no_empty_list(workflow, capfdbinary):
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (("runs", "--state", "failed"), b"choose from "),
+        (("run",), b"required: NAME; see"),
+        (("fork", "run"), b"required: STEP; see"),
+    ],
+)
+def test_wrong_usage_is_told_and_what_is_right(workflow, capfdbinary, line, told):
     with pytest.raises(SystemExit, match="2"):
-        workflow("runs", "--state", "failed")
-    assert b"choose from " in capfdbinary.readouterr().err
+        workflow(*line)
+    assert told in capfdbinary.readouterr().err
 
 
 def test_a_folder_without_workflows_is_no_project_and_without_a_daemon_that_is_said(
