@@ -189,7 +189,8 @@ def _why_none(tree: ast.Module) -> tuple[int, str, list[str]]:
                     if each not in tree.body:
                         return each.lineno, f"{each.name} is not at the top of the file", []
                     return decorator.lineno, f"@{name} is not the one that is meant", [IMPORT]
-    return 1, "the file has no workflow", [f"{IMPORT}; @workflow(...) on an async def"]
+    may = [f"{IMPORT}; @workflow(...) on an async def", "or _NAME.py for what others import"]
+    return 1, "the file has no workflow", may
 
 
 def _callee(decorator: ast.expr) -> ast.expr:

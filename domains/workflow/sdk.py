@@ -312,7 +312,11 @@ class Run:
         id: str,  # noqa: A002
         *functions: Callable[[Run], Awaitable[Any]],
     ) -> list[Any]:
-        """Call each `function(scope)` at once; steps asked of the scope are called `ID/STEP`."""
+        """Call each `function(scope)` at once; steps asked of the scope are called `ID/STEP`.
+
+        Those of one name are numbered as they are asked for, which may be in another order after a
+        restart: each function gives its own steps names of their own.
+        """
         step_id = self._named(id)
         scope = self._inside(f"{step_id}/")
         works = [partial(function, scope) for function in functions]

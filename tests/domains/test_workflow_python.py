@@ -573,7 +573,7 @@ async def test_a_project_of_the_same_names_does_not_stand_in_for_our_modules(flo
 
 
 REPLAYED = """
-from beside import noted_by
+from _beside import noted_by
 
 @workflow(phases=["a", "b"], env={"MARK": "the mark"})
 async def main(run, folder: str):
@@ -617,7 +617,7 @@ async def test_after_kill_9_what_was_done_is_not_done_again(daemon_process, tmp_
     mark = uuid4().hex
     daemon_process.start()
     async with flows_of(daemon_process, tmp_path / "own") as flows:
-        flows.write(BESIDE, "beside.py")
+        flows.write(BESIDE, "_beside.py")
         run = await flows.start(REPLAYED.replace("the mark", mark), folder=str(notes))
         seen = await flows.follow(run, ("workflow.run.step.started", "held/1/go"))
         await until((notes / "go").exists)
@@ -725,8 +725,9 @@ async def test_nothing_of_the_daemon_is_in_its_process(flows):
     assert sorted(end["output"]) == sorted(f"domains.workflow{each}" for each in inner)
 
 
-async def test_a_broken_file_is_listed_with_its_line(flows):
+async def test_a_broken_file_is_listed_with_its_line_and_a_module_of_others_is_not(flows):
     flows.write("@workflow(\nasync def main(run): ...")
+    flows.write("WORD = 1", "_words.py")
     data = {"projectId": flows.project}
     (found,) = (await flows.client.call("workflow.list", data))["workflows"]
     assert "flow.py:4: the Python is broken" in found["problem"]
