@@ -22,6 +22,9 @@ from daemon.core.errors import BadRequest, NotFound
 
 Answer = dict[str, Any]
 
+OWN = "workflow"
+"""What a workflow in Python prints is told as that of a step which is called so."""
+
 
 async def logs(args: argparse.Namespace) -> int:
     """Print what steps have written: of one as it is, of several with their names."""
@@ -31,7 +34,7 @@ async def logs(args: argparse.Namespace) -> int:
         run, steps = await whole_run(daemon, args.id)
         ended = run["state"] == "ended"
         began = run["startedAt"] if "startedAt" in run else run["createdAt"]
-        known = [each["id"] for each in steps]
+        known = [OWN, *(each["id"] for each in steps)]
         follows = args.follow and not ended
         if args.step and not follows and not any(_is_of(each, args.step) for each in known):
             raise NotFound(f"the run has no step {args.step!r} that has begun")

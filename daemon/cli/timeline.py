@@ -190,7 +190,8 @@ class Timeline:
     def _cut_off(self) -> None:
         for step in list(self.steps.values()):
             if step.is_open:
-                step.state = "cancelled"
+                own = not step.kind and self.end is not None and self.end["type"] == "completed"
+                step.state = "completed" if own else "cancelled"  # the workflow's own output
             elif step.state == "pending" and not step.inner:  # its file has it no longer
                 self._forget(step)
 

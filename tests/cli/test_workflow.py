@@ -267,6 +267,18 @@ def test_wrong_usage_is_told_and_what_is_right(workflow, capfdbinary, line, told
     assert told in capfdbinary.readouterr().err
 
 
+def test_what_a_workflow_in_python_prints_is_in_its_logs(workflow, folder, agentcmd):
+    text = "from domains.workflow import workflow\n@workflow\nasync def f(run): print('words')\n"
+    made = folder / ".agent/workflows/own.py"
+    made.parent.mkdir(parents=True)
+    made.write_text(text)
+    told = workflow("run", "own")
+    run = told.split("run.created ")[1].split()[0]
+    assert agentcmd("workflow", "logs", run).stderr == b"workflow | words\n"
+    assert "no step 'other'" in workflow("logs", run, "other", code=1)
+    assert agentcmd("workflow", "logs", run, "workflow").stderr == b"words\n"
+
+
 def test_a_folder_without_workflows_is_no_project_and_without_a_daemon_that_is_said(
     workflow, folder, tmp_path
 ):

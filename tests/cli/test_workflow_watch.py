@@ -159,6 +159,14 @@ def test_of_a_line_that_is_redrawn_the_last_is_shown_whatever_the_pieces():
     assert "  │ done" in plain(timeline)
 
 
+def test_what_a_workflow_has_printed_has_ended_as_the_run_has():
+    printed = ("step.output", {"stepId": "workflow", "stream": "stderr", "content": "words\n"})
+    good = fed(("started", {}), printed, ("completed", {"durationMs": 1000}))
+    assert plain(good)[1:] == ["✓ workflow"]
+    bad = fed(("started", {}), printed, ("failed", {"code": "x", "durationMs": 1000}))
+    assert plain(bad)[1] == "■ workflow"
+
+
 def for_each(count, open_=2, total=None):
     events = [("started", {}), step("all", "for-each")]
     if total is not None:
