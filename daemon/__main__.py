@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until all is loaded there is nothing to put in order: Ctrl-C ends it, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from daemon.cli.main import main
 

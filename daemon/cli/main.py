@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -102,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("agentcmd: nothing may follow -- here; see --help\n")
         return USAGE
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while all was loaded
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return int(asyncio.run(args.run(args)))
     except KeyboardInterrupt:
         return INTERRUPTED

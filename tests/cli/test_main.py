@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import tempfile
 
 import pytest
@@ -147,3 +150,12 @@ def test_a_user_without_a_name_or_a_home_is_served_or_told_what_to_set(monkeypat
 
 def _nobody(uid):
     raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+
+def test_ctrl_c_while_it_is_still_loaded_ends_it_without_a_word(begin, environ, tmp_path):
+    interrupting = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "getpass.py").write_text(interrupting)  # one of the modules that are loaded
+    path = os.pathsep.join([str(tmp_path), environ["PYTHONPATH"]])
+    began = begin("status", env={"PYTHONPATH": path}, stderr=subprocess.PIPE)
+    assert began.communicate(timeout=30) == (b"", b"")
+    assert began.returncode == -signal.SIGINT
