@@ -56,6 +56,9 @@ _SEQUENCES = re.compile(
 )
 
 
+_CONTROLS = {number: f"\\u{number:04x}" for number in range(0x7F, 0xA0)}
+
+
 @dataclass(slots=True)
 class Row:
     """One row: pieces with their colours; the smaller its weight, the longer it stays."""
@@ -334,6 +337,11 @@ def harmless(text: str) -> str:
         each if each.isprintable() else "" if unicodedata.category(each) == "Cf" else " "
         for each in line
     )
+
+
+def harmless_json(text: str) -> str:
+    """Give JSON that does nothing to a terminal: it may hold DEL and C1 controls as they are."""
+    return text if text.isascii() and "\x7f" not in text else text.translate(_CONTROLS)
 
 
 def last_drawn(line: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from daemon.cli.drawing import harmless, size_of, took
+from daemon.cli.drawing import harmless, harmless_json, size_of, took
 from daemon.cli.timeline import RUN
 from daemon.cli.view import write
 from daemon.client import Message
@@ -28,7 +28,7 @@ class Lines:
     async def show(self, message: Message) -> None:
         """Write it; the reader may take its time."""
         if self._json:
-            text = f"{message.raw}\n"
+            text = f"{harmless_json(message.raw)}\n"
         else:
             stamp = time.strftime("%H:%M:%S", time.localtime(message.ts))
             lines = told(message.type, message.data)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.cli.connect import add_connection, client
-from daemon.cli.drawing import harmless, took
+from daemon.cli.drawing import harmless, harmless_json, took
 from daemon.cli.job import note, project_root
 from daemon.cli.run_output import artifacts, logs
 from daemon.cli.runs import pairs, run_of, values, whole_run
@@ -397,7 +397,7 @@ def _print_begun(answer: Answer, *, as_json: bool) -> None:
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(harmless_json(json.dumps(value, ensure_ascii=False)) + "\n")
 
 
 def _cut(text: str) -> str:

@@ -227,6 +227,10 @@ def test_a_name_does_nothing_to_the_terminal(workflow, write):
     assert "there is: evil\n" in workflow("run", "none", code=1)
     workflow("run", evil)
     assert workflow("runs").splitlines()[1].split()[1] == "evil"
+    write(c1=r"""{name: "ü\x9b2J\x7f", steps: [{id: one, run: "printf 'ü\\302\\2332J\\177'"}]}""")
+    for told, times in ((workflow("list", "--json"), 1), (workflow("run", "c1", "--json"), 3)):
+        assert told.count(r"ü\u009b2J\u007f") == times, told
+        assert "\x9b" not in told
 
 
 @pytest.mark.parametrize(
