@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from daemon.cli.connect import client
 from daemon.cli.drawing import draw
@@ -21,10 +21,11 @@ from daemon.cli.telling import Lines
 from daemon.cli.timeline import ENDS, Timeline
 from daemon.cli.tty import Screen, Tty
 from daemon.cli.view import write
-from daemon.client import Client, Message, NoDaemon
+from daemon.client import Client, ConnectionLost, Message, NoDaemon
 from daemon.core.errors import AgentcmdError, Unavailable
 
 Answer = dict[str, Any]
+Got = TypeVar("Got")
 
 INTERVAL = 0.1
 """Seconds from one drawing to the next, at least."""
@@ -145,7 +146,7 @@ class Watching:
         """Tell the end of a run from one that was followed by a retry."""
         if "startedAt" in run:
             return bool((end.ts or 0.0) >= run["startedAt"])
-        now = await run_of(cast(Client, self._daemon), self._id)
+        now = await self._again(lambda daemon: run_of(daemon, self._id))
         return bool(now["state"] == "ended")
 
     async def _mend(self, timeline: Timeline) -> None:
@@ -160,7 +161,15 @@ class Watching:
                 return
 
     async def _get(self) -> tuple[Answer, list[Answer]]:
-        return await whole_run(cast(Client, self._daemon), self._id)
+        return await self._again(lambda daemon: whole_run(daemon, self._id))
+
+    async def _again(self, ask: Callable[[Client], Awaitable[Got]]) -> Got:
+        """Ask something that may be asked twice, again when the daemon is back if it went away."""
+        while True:
+            try:
+                return await ask(cast(Client, self._daemon))
+            except ConnectionLost:
+                await asyncio.sleep(INTERVAL)
 
     # What comes between
 
@@ -209,7 +218,8 @@ class Watching:
 
     async def _ask_to_cancel(self) -> None:
         try:
-            await cast(Client, self._daemon).call("workflow.cancel", {"runId": self._id})
+            asked = {"runId": self._id}
+            await self._again(lambda daemon: daemon.call("workflow.cancel", asked))
         except AgentcmdError as error:
             if self._end is None:
                 self._say(f"it cannot be cancelled: {error.message}")

@@ -23,7 +23,7 @@ from daemon.cli.drawing import cut, draw, harmless, took, width_of
 from daemon.cli.telling import told
 from daemon.cli.timeline import Timeline
 from daemon.cli.watching import LEAVE, Watching, changes
-from daemon.client import Message
+from daemon.client import ConnectionLost, Message
 
 ROOT = Path(__file__).parents[2]
 
@@ -342,7 +342,10 @@ class Daemon:
 
     async def call(self, name, _):
         assert name == "workflow.get"
-        return next(self._answers)
+        answer = next(self._answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def subscribe(self, channel, *, since):
         assert (channel, since) == ("workflow:run:r1", 0)
@@ -372,7 +375,8 @@ async def test_a_run_that_ended_while_its_events_were_missed_has_ended(capfd):
     watching = Watching(argparse.Namespace(json=False), cancels=False)
     ended = {**run, "state": "ended", "end": end}
     watching.on_status("gap", "workflow:run:r1")
-    await watching.run(Daemon([{"run": run}, {"run": ended}], [("started", {}, 100.0)]), known)
+    answers = [{"run": run}, ConnectionLost("it is away"), {"run": ended}]
+    await watching.run(Daemon(answers, [("started", {}, 100.0)]), known)
     assert watching.code() == 1
     del capfd
 
