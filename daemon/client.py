@@ -25,7 +25,7 @@ from typing import Any, Literal, Self, cast
 import aiohttp
 
 from daemon.core.channels import is_pattern, matches
-from daemon.core.errors import AgentcmdError, Conflict, Unauthorized, Unavailable
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, Unauthorized, Unavailable
 from daemon.core.frames import read_output
 from daemon.dial import ConnectionLost, Line, NoDaemon, dial, error_of
 from daemon.home import Address
@@ -365,7 +365,11 @@ class Client:
     async def _send(self, message: dict[str, Any]) -> None:
         if self._line is None:
             raise ConnectionLost("the connection is broken; it is being made again")
-        text = json.dumps({name: value for name, value in message.items() if value is not None})
+        given = {name: value for name, value in message.items() if value is not None}
+        try:
+            text = json.dumps(given, allow_nan=False)
+        except (ValueError, RecursionError) as error:  # it would not be answered
+            raise BadRequest(f"the message cannot be said in JSON: {error}") from None
         try:
             await self._line.ws.send_str(text)
         except ConnectionError:

@@ -163,6 +163,11 @@ def test_a_fork_has_the_arguments_that_it_is_not_given(workflow, write):
     workflow("watch", run)
     told = workflow("fork", run, "one", "--watch", "word=4")
     assert "step.output one | 4 3" in told
+    for odd in ("NaN", "-Infinity", "[" * 2000):
+        assert f"step.output one | {odd} 3" in workflow(
+            "fork", run, "one", "--watch", f"word={odd}"
+        )
+    assert "cannot be said in JSON" in workflow("send", run, "x", "NaN", code=2)
 
 
 def test_a_text_is_what_was_typed_and_all_else_is_json(workflow, write):
