@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -124,6 +125,9 @@ def _foot(run: Timeline) -> Iterator[Row]:
         if run.state == "paused":
             yield Row([(f"paused; agentcmd workflow resume {run.id}", YELLOW)], 1)
         return
+    if run.end.get("output") is not None:
+        output = json.dumps(run.end["output"], ensure_ascii=False)
+        yield Row([(harmless(output), "")], 1)
     if run.end["type"] == "failed":
         yield Row([(harmless(run.end.get("message") or "it failed"), RED)], 0)
     if run.end["type"] != "completed":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -90,6 +91,11 @@ def _updated(data: Data) -> str:
     return str(data["state"]) + (f", place {data['position']}" if data.get("position") else "")
 
 
+def _completed(data: Data) -> str:
+    output = data.get("output")
+    return "" if output is None else json.dumps(output, ensure_ascii=False)
+
+
 _PARTICULAR: dict[str, Callable[[Data], str]] = {
     "step.started": _started,
     "step.progress": _progress,
@@ -98,4 +104,5 @@ _PARTICULAR: dict[str, Callable[[Data], str]] = {
     "artifact": lambda data: f"{data['name']} {size_of(data['size'])}",
     "run.created": lambda data: f"{data['run']['id']} {data['run'].get('name', '')}",
     "run.updated": _updated,
+    "run.completed": _completed,
 }

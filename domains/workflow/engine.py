@@ -154,7 +154,8 @@ class Engine:
         steps = stored.steps
         place = next((n for n, each in enumerate(steps) if each.id == step_id), None)
         if place is None:
-            known = ", ".join(each.id for each in steps[:20])
+            outermost = sorted(steps, key=lambda each: each.id.count("/"))
+            known = ", ".join(each.id for each in outermost[:20])
             raise NotFound(f"the run has no step {step_id[:80]!r}; it has: {known}")
         earlier = stored.run
         source = await self._library.need(self._root(earlier.project_id), earlier.workflow)

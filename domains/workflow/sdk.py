@@ -97,12 +97,19 @@ _phase: ContextVar[str | None] = ContextVar("phase", default=None)
 _function: ContextVar[tuple[str, Told] | None] = ContextVar("function", default=None)
 """The step whose function is called here, and what tells how far that is."""
 
+_branch: ContextVar[str | None] = ContextVar("branch", default=None)
+"""The item of a for-each, or the function of a parallel, that goes on here."""
+
 
 class Run:
     """A run, or the inside of a step of it: the steps asked for here bear that one's id."""
 
     def __init__(
-        self, link: Link, about: Start, prefix: str = "", counts: dict[str, int] | None = None
+        self,
+        link: Link,
+        about: Start,
+        prefix: str = "",
+        counts: dict[str, tuple[int, str | None]] | None = None,
     ) -> None:
         """Have steps done over this link."""
         self.id = about.run_id
@@ -113,7 +120,7 @@ class Run:
         self._link = link
         self._about = about
         self._prefix = prefix
-        self._counts: dict[str, int] = {} if counts is None else counts
+        self._counts: dict[str, tuple[int, str | None]] = {} if counts is None else counts
 
     @asynccontextmanager
     async def phase(self, name: str) -> AsyncIterator[None]:
@@ -314,8 +321,7 @@ class Run:
     ) -> list[Any]:
         """Call each `function(scope)` at once; steps asked of the scope are called `ID/STEP`.
 
-        Those of one name are numbered as they are asked for, which may be in another order after a
-        restart: each function gives its own steps names of their own.
+        So each function gives its steps ids of their own.
         """
         step_id = self._named(id)
         scope = self._inside(f"{step_id}/")
@@ -336,8 +342,17 @@ class Run:
             raise ValueError(f"max_parallel of {step_id} is from 1 to {MAX_PARALLEL}")
         given: list[list[Any]] = []
 
+        def inside(at: int, function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+            async def call() -> Any:
+                _branch.set(f"{step_id}/{at}")  # until the next one of this worker's
+                return await function()
+
+            return call
+
+        branches = [inside(at, function) for at, function in enumerate(works)]
+
         async def work(told: Told | None = None) -> Json:
-            given.append(await together(works, limit, told))
+            given.append(await together(branches, limit, told))
             return result
 
         await self._link.ask(kind, step_id, {}, Options(), _phase.get(), work)
@@ -361,9 +376,15 @@ class Run:
                 f"step {id_} is asked for by the function of step {around[0]}, which is not called "
                 "again once it has ended: ask for it outside of that, or in for_each or parallel"
             )
-        step_id = f"{self._prefix}{id_}"
-        count = self._counts[step_id] = self._counts.get(step_id, 0) + 1
-        return step_id if count == 1 else f"{step_id}#{count}"
+        step_id, branch = f"{self._prefix}{id_}", _branch.get()
+        count, first = self._counts.get(step_id, (0, branch))
+        if branch != first:  # after a restart they may be asked for in another order
+            raise ValueError(
+                f"step {step_id} is asked for in {first or 'the workflow'} and in "
+                f"{branch or 'the workflow'}: give it an id of its own, or ask it of the scope"
+            )
+        self._counts[step_id] = count + 1, branch
+        return step_id if count == 0 else f"{step_id}#{count + 1}"
 
     async def _step(
         self,

@@ -103,7 +103,9 @@ class WorkflowService:
             "annotation": annotate,
             "artifact": self._artifacts.keep,
         }
-        self._python = PythonRuns(self._effects, tasks, task_settings)
+        self._python = PythonRuns(
+            self._effects, tasks, task_settings, goes_on=self._engine.live.__contains__
+        )
         self._engine.attach(self._body, self._workspaces.release)
 
     async def recover(self) -> None:

@@ -167,6 +167,14 @@ def test_what_a_workflow_has_printed_has_ended_as_the_run_has():
     assert plain(bad)[1] == "■ workflow"
 
 
+def test_what_a_workflow_returns_stands_below_it():
+    end = ("completed", {"durationMs": 1000, "output": {"tries": 2, "said": "\x1b[2J"}})
+    assert plain(fed(("started", {}), end))[1:] == ['{"tries": 2, "said": "\\u001b[2J"}']
+    assert told("workflow.run.completed", end[1]) == [
+        'run.completed {"tries": 2, "said": "\\u001b[2J"} 1.0s'
+    ]
+
+
 def for_each(count, open_=2, total=None):
     events = [("started", {}), step("all", "for-each")]
     if total is not None:

@@ -15,7 +15,7 @@ from support import processes_with, until
 
 from daemon.cli.runs import whole_run
 from daemon.core.errors import Unavailable
-from domains.workflow.python_run import OUTPUT_BYTES
+from domains.workflow.python_conversation import OUTPUT_BYTES
 from domains.workflow.python_wire import LINE_BYTES
 
 ENDS = ("workflow.run.completed", "workflow.run.failed", "workflow.run.cancelled")
@@ -375,6 +375,46 @@ async def test_what_ends_a_workflow_is_said_with_its_place(flows):
         assert said in end["message"]
 
 
+async def test_an_id_is_not_asked_for_in_two_branches(flows):
+    """They were numbered as they came, and after a restart had one another's results."""
+    end, steps = await flows.ran(
+        """
+        @workflow
+        async def main(run):
+            async def one(scope):
+                await scope.command("x", "echo one")
+
+            async def outside(scope, item, index):
+                await run.annotation(str(item), id="note")
+
+            async def apart(scope, item, index):
+                await scope.annotation(str(item), id="note")
+                await run.annotation(str(item), id=f"note-{index}")
+
+            said = []
+            for asked in (
+                run.parallel("p", one, one),
+                run.for_each("q", [1, 2], outside),
+                run.annotation("after", id="note"),
+                run.for_each("r", [1, 2], apart),
+            ):
+                try:
+                    await asked
+                    said.append("")
+                except (StepError, ValueError) as error:
+                    said.append(str(error))
+            await asyncio.gather(*(run.annotation("at once", id="gathered") for _ in range(2)))
+            return said
+        """
+    )
+    two, items, after, none = end["output"]
+    assert "step p/x is asked for in p/0 and in p/1: give it an id of its own" in two
+    assert "step note is asked for in q/0 and in q/1" in items
+    assert "step note is asked for in q/0 and in the workflow" in after
+    assert none == ""
+    assert {"note-0", "note-1", "r/0/note", "gathered", "gathered#2"} <= steps.keys()
+
+
 async def test_what_is_nested_too_deeply_to_be_kept_is_said_so_and_hangs_nothing(flows):
     """What could be written in one place could not be read in another: the run never ended."""
     end, steps = await flows.ran(
@@ -721,7 +761,7 @@ async def test_nothing_of_the_daemon_is_in_its_process(flows):
             return [each for each in sys.modules if each.startswith(("daemon", "domains."))]
         """
     )
-    inner = ["", ".sdk", ".python_wire", ".python_results"]
+    inner = ["", ".sdk", ".python_calls", ".python_wire", ".python_results"]
     assert sorted(end["output"]) == sorted(f"domains.workflow{each}" for each in inner)
 
 
