@@ -10,7 +10,7 @@ from daemon.core.gate import Gate
 SLICE = 0.001
 """Seconds that a run may do one step after the other before others have their turn."""
 
-TURNS = 8
+TURNS = 2
 """Runs that are let on in one turn of the loop."""
 
 
