@@ -33,8 +33,8 @@ class Source(NamedTuple):
     path: str
     language: Literal["yaml", "python"]
     text: bytes
-    unreadable: str = ""
-    """Why it cannot be read, where it cannot."""
+    problem: str = ""
+    """Why it is not read, where it is not."""
 
 
 Read = Callable[[Source], Definition]
@@ -75,8 +75,8 @@ class Library:
 
     def read(self, source: Source) -> Definition:
         """Read one; BadRequest says what is wrong with it."""
-        if source.unreadable:
-            raise BadRequest(f"{source.path}: {source.unreadable}")
+        if source.problem:
+            raise BadRequest(f"{source.path}: {source.problem}")
         key = (source.path, source.text)
         known = self._kept.get(key)
         if known is None:
@@ -132,7 +132,8 @@ def _find(root: Path) -> list[Source]:
     that is no Unicode is told, and asked for, with signs in place of what is none.
     """
     folder = root / FOLDER
-    found = []
+    found: dict[str, Source] = {}
+    twice: list[Source] = []
     for path in sorted(folder.rglob("*"))[:MOST]:
         language = ENDINGS.get(path.suffix)
         inner = path.relative_to(folder)
@@ -148,9 +149,13 @@ def _find(root: Path) -> list[Source]:
             continue
         except OSError as error:
             why = f"it cannot be read: {error.strerror}"
-        name = _sayable(inner.with_suffix(""))
-        found.append(Source(name, _sayable(path.relative_to(root)), language, text, why))
-    return found
+        name, told = _sayable(inner.with_suffix("")), _sayable(path.relative_to(root))
+        if name in found:
+            why = f"{found[name].path} is the workflow of this name"
+            twice.append(Source(name, told, language, text, why))
+        else:
+            found[name] = Source(name, told, language, text, why)
+    return [*found.values(), *twice]
 
 
 def _sayable(path: Path) -> str:

@@ -404,6 +404,17 @@ async def test_modules_that_workflows_import_and_what_editors_leave_are_none(flo
     assert [each["id"] for each in listed["workflows"]] == ["fine"]
 
 
+async def test_of_two_files_of_one_name_the_first_counts_and_the_other_says_so(flows):
+    path = flows.write("one", "- {id: a, run: 'echo first'}")
+    path.with_suffix(".yml").write_text("steps: [{id: a, run: 'echo second'}]")
+    listed = await flows.client.call("workflow.list", {"projectId": flows.project})
+    first, second = listed["workflows"]
+    assert (first["path"], "problem" in first) == (".agent/workflows/one.yaml", False)
+    assert "one.yaml is the workflow of this name" in second["problem"]
+    flow = await flows.done("one")
+    assert (await flow.result("a"))["stdout"] == "first\n"
+
+
 async def test_steps_are_given_page_by_page(flows):
     item = '{id: item, run: "printf %1000s {{ item }}"}'
     flows.write("many", f"- {{id: all, for-each: [0, 1, 2, 3, 4, 5, 6], steps: [{item}]}}")
