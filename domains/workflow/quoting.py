@@ -91,6 +91,7 @@ class _Reader:
         self._text = text
         self._at = 0
         self._open: list[str] = []
+        self._quotes = self._arrays = 0  # of those that are open: they may be many
         self._word = _Word()
         self._words: list[_Word] = []
         """The words that the open parentheses stand in."""
@@ -113,7 +114,7 @@ class _Reader:
                 self._quoted(sign)
             else:
                 self._plain(sign)
-        if '"' in self._open:
+        if self._quotes:
             raise self._refused("in a quote that is not closed", INSTEAD)
 
     def _plain(self, sign: str) -> None:
@@ -126,6 +127,7 @@ class _Reader:
             self._word.take(text[at + 1 : self._at - 1])
         elif sign == '"':
             self._open.append(sign)
+            self._quotes += 1
         elif sign == "#" and starts:
             self._comment()
         elif text.startswith("<<", at):
@@ -135,7 +137,7 @@ class _Reader:
         elif sign == "(":
             self._enter(_ARRAY if text[at - 1 : at] == "=" else sign)
         elif sign == ")" and self._open:
-            self._open.pop()
+            self._arrays -= self._open.pop() == _ARRAY
             self._word = self._words.pop()
             self._word.take(_SOMETHING)
         elif text.startswith(("[[", "]]"), at) and starts:
@@ -156,13 +158,14 @@ class _Reader:
 
     def _enter(self, sign: str) -> None:
         self._open.append(sign)
+        self._arrays += sign == _ARRAY
         self._words.append(self._word)
         self._word = _Word()
 
     def _value(self, at: int) -> None:
         if self._in_test:
             raise self._refused("in [[ ]]", "use [ ]")
-        in_array = _ARRAY in self._open and self._word.bracket
+        in_array = self._arrays > 0 and self._word.bracket
         if self._in_subscript or in_array or self._word.subscript:
             raise self._refused("in a subscript", INSTEAD)
         if _EVAL.search(self._text[max(0, at - 500) : at]):
@@ -174,6 +177,7 @@ class _Reader:
             raise self._refused("in quotes", INSTEAD)
         if sign == '"':
             self._open.pop()
+            self._quotes -= 1
             self._starts_word = False
         else:
             self._word.take(_SOMETHING if sign == VOUCHED else sign)
@@ -222,7 +226,7 @@ class _Reader:
             self._word.take(_SOMETHING)
 
     def _substitution(self) -> None:
-        if '"' in self._open and self._has_case:
+        if self._quotes and self._has_case:
             raise self._refused(
                 "in a text with case in a quoted $(...)", "assign it to a variable first"
             )

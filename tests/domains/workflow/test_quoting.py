@@ -280,3 +280,14 @@ def test_a_long_text_is_looked_through_once(monkeypatch):
     monkeypatch.setattr(quoting, "_ESAC", Esac())
     quoting.check(quoting.VALUE + ' "$(x)"' * 1000)
     assert len(looked) == 1
+
+
+def test_what_is_open_is_not_looked_through_at_each_sign():
+    class Open(list):
+        def __contains__(self, _):
+            raise AssertionError("they may be many")
+
+    reader = quoting._Reader(f'a=({quoting.VALUE} "$(x "$(y {quoting.VALUE})")" $(z))')
+    reader._open = Open()
+    reader.read()
+    assert (reader._open, reader._quotes, reader._arrays) == ([], 0, 0)
