@@ -43,10 +43,15 @@ class Workspaces:
         self._kept = await self._records.worktrees()
 
     async def prepare(self, live: LiveRun) -> None:
-        """Make the workspace of a run that begins, or whose work tree somebody has removed."""
-        kind = live.definition.workspace
+        """Make the workspace of a run that begins; one that goes on has the one that it had.
+
+        Its branch is switched to again, and its work tree made again, where somebody has left it.
+        """
         run = live.run
-        if kind == "stay" or (run.branch is not None and await _is_there(live)):
+        kind = live.definition.workspace if run.branch is None else run.workspace
+        if kind == "stay":
+            return
+        if kind == "worktree" and run.branch is not None and await _is_there(live):
             return
         branch = f"agentcmd/{run.id}"
         try:
@@ -64,7 +69,7 @@ class Workspaces:
         about = {"projectId": live.run.project_id, "name": branch}
         try:
             await self._others.call(live, "git.branch_create", {**about, "switch": True})
-        except Conflict:  # an earlier daemon ended between making it and writing that down
+        except Conflict:  # it goes on, or an earlier daemon ended before it wrote that down
             asked = {"projectId": live.run.project_id, "branch": branch}
             await self._others.call(live, "git.switch", asked)
 

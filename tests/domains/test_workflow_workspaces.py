@@ -59,6 +59,26 @@ async def test_a_retry_finds_the_work_tree_as_its_first_steps_have_left_it(flows
     assert await left(flows) == []
 
 
+async def test_a_retry_is_on_the_branch_of_its_run_again(flows):
+    flows.write(
+        "branch",
+        "workspace: branch\nsteps:\n"
+        f"  - {{id: a, run: git branch --show-current; test -e {flows.ok}}}",
+    )
+    main = flows.repo.git("branch", "--show-current").strip()
+    flow = await flows.done("branch")
+    branch = (await flow.run())["branch"]
+    assert (await flow.result("a"))["stdout"].strip() == branch
+    await flow.call("retry")  # where it still is
+    assert (await flow.end())["code"] == "exit"
+    flows.repo.git("switch", "-q", main)
+    flows.ok.touch()
+    await flow.call("retry")
+    assert (await flow.end())["type"] == "completed"
+    assert (await flow.result("a"))["stdout"].strip() == branch
+    assert branch == f"agentcmd/{flow.id}" != main
+
+
 async def test_one_that_somebody_has_removed_is_made_again(flows):
     flow = await flows.done("flow")
     cwd = (await flow.run())["cwd"]
