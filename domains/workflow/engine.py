@@ -274,7 +274,7 @@ class Engine:
         for number, step in enumerate(steps):
             self.records.save_step(run.id, number, step)
         self._bus.emit(RunCreated(run_id=run.id, project_id=run.project_id, run=run))
-        stored = Stored(run, source.text, [*steps], [], following=len(steps))
+        stored = Stored(run, source.text, [*steps], [], numbers=range(len(steps)))
         live = self._begin(stored, definition, recovered=False)
         await self._journal.flushed()
         return live.run

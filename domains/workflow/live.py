@@ -73,7 +73,7 @@ class LiveRun:
         self.run = stored.run
         self.definition = definition
         self.timeline = Timeline(
-            stored.run.id, stored.steps, stored.following, stored.written, bus=bus, records=records
+            stored.run.id, stored.steps, stored.numbers, stored.written, bus=bus, records=records
         )
         self.inbox = Inbox(stored.run.id, records, stored.events)
         self.answers: dict[str, asyncio.Future[Any]] = {}

@@ -60,7 +60,7 @@ _decode_verdict = msgspec.json.Decoder(Verdict).decode
 class Stored(NamedTuple):
     """A run as it stands on disk: with the file that it began with, and its steps in order.
 
-    `following` is the number of its next step, `written` the bytes of those that there are.
+    `numbers` are the places of the steps, which may have gaps, and `written` is the bytes of all.
     """
 
     run: Run
@@ -68,7 +68,7 @@ class Stored(NamedTuple):
     steps: list[StepRecord]
     events: list[tuple[int, str, bytes]]
     verdict: Verdict | None = None
-    following: int = 0
+    numbers: Sequence[int] = ()
     written: int = 0
 
 
@@ -274,16 +274,16 @@ class RunRecords:
                 )
                 for id_, body, source, verdict in db.execute(runs, tuple(values))
             }
-            following: dict[str, int] = {}
+            numbers: dict[str, list[int]] = {id_: [] for id_ in found}
             written: Counter[str] = Counter()
             for run, number, body in db.execute(steps, tuple(values)):
                 found[run].steps.append(_decode_step(body))
-                following[run] = number + 1
+                numbers[run].append(number)
                 written[run] += len(body)
             for run, number, name, data in db.execute(events, tuple(values)):
                 found[run].events.append((number, name, data))
             return [
-                each._replace(following=following.get(id_, 0), written=written[id_])
+                each._replace(numbers=numbers[id_], written=written[id_])
                 for id_, each in found.items()
             ]
 

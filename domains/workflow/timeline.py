@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,20 +37,20 @@ class Timeline:
     def __init__(
         self,
         run_id: str,
-        known: Iterable[StepRecord],
-        following: int = 0,
+        known: Sequence[StepRecord],
+        numbers: Sequence[int],
         written: int = 0,
         *,
         bus: EventBus,
         records: RunRecords,
     ) -> None:
-        """Stand where the disk stands: with the number of the next step, and bytes of all."""
+        """Stand where the disk stands: with the steps' numbers there, and the bytes of all."""
         self._run_id = run_id
         self._bus = bus
         self._records = records
         self._steps = {each.id: each for each in known}
-        self._numbers = {id_: number for number, id_ in enumerate(self._steps)}
-        self._following = max(following, len(self._steps))
+        self._numbers = dict(zip(self._steps, numbers, strict=True))
+        self._following = max(numbers, default=-1) + 1
         self._progress = Progress(self._tell_progress)
         self.written = written
 

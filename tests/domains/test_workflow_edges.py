@@ -293,6 +293,37 @@ async def test_a_step_that_is_another_kind_after_a_restart_begins_anew(daemon_pr
         assert (await flow.end())["type"] == "completed"
 
 
+async def test_steps_have_a_place_each_after_a_retry_and_a_restart(daemon_process, tmp_path):
+    """What a retry forgets leaves gaps; once two had one place, and their page had no next one."""
+    item = '{id: x, run: "test {{ item }} = 1"}'
+    each = f"- {{id: each, for-each: [2, 1], max-parallel: 2, steps: [{item}]}}"
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        flows = await Flows.of(client, tmp_path / "own")
+        flows.write("gaps", each)
+        flow = await flows.done("gaps")
+        waits = "steps: [{id: w, wait-for: go}, {id: v, wait-for: go}]"
+        flows.write("gaps", f"- {{id: both, parallel: true, {waits}}}\n{each}")
+        await flow.call("retry")
+        for step in ("both/w", "both/v"):
+            await flow.until("step.waiting", stepId=step)
+        before = [*await flow.steps()]
+    daemon_process.kill()
+    daemon_process.start()
+    async with daemon_process.client() as client:
+        flow.client = client
+        for _ in range(2):
+            await flow.call("send_event", event="go")
+        await flow.end()
+        found, page = [], {"nextCursor": "0"}
+        while "nextCursor" in page:
+            page = await flow.call("get", limit=1, cursor=page["nextCursor"])
+            found += [step["id"] for step in page["steps"]]
+            assert len(found) < 10
+        assert found == [*await flow.steps()]
+        assert found[: len(before)] == before
+
+
 async def test_a_run_whose_outer_one_timed_out_in_the_daemons_absence_ends(
     daemon_process, tmp_path
 ):
