@@ -120,13 +120,12 @@ class Engine:
         run = self._new(definition, project_id, user, checked, parent)
         return await self._start(run, source, definition, key, [], outer=parent)
 
-    async def retry(self, stored: Stored, user: str) -> LiveRun:
+    async def retry(self, run_id: str, user: str) -> LiveRun:
         """Run an ended run again from the step that failed, by what its file is now."""
-        id_ = stored.run.id
-        async with self._one_at_a_time("retry", id_):
-            stored = await self.stored(id_)  # another may just have retried it
-            if id_ in self.live:
+        async with self._one_at_a_time("retry", run_id):
+            if run_id in self.live:
                 raise Conflict("the run has not ended; cancel it first")
+            stored = await self._stored(run_id)
             if stored.run.end is not None and stored.run.end.type == "completed":
                 raise Conflict("the run came to its end; fork it from the step that is to run anew")
             root = self._root(stored.run.project_id)
@@ -149,15 +148,15 @@ class Engine:
         live.annotate(f"{user} retries it{', by its file as it is now' if changed else ''}")
         return live
 
-    async def fork(self, stored: Stored, step_id: str, args: Json, user: str) -> Run:
+    async def fork(self, earlier: Run, step_id: str, args: Json, user: str) -> Run:
         """Start a new run with what an earlier one came to before a step."""
-        steps = stored.steps
+        live = self.live.get(earlier.id)
+        steps = live.timeline.records() if live else (await self._stored(earlier.id)).steps
         place = next((n for n, each in enumerate(steps) if each.id == step_id), None)
         if place is None:
             outermost = sorted(steps, key=lambda each: each.id.count("/"))
             known = ", ".join(each.id for each in outermost[:20])
             raise NotFound(f"the run has no step {step_id[:80]!r}; it has: {known}")
-        earlier = stored.run
         source = await self._library.need(self._root(earlier.project_id), earlier.workflow)
         definition = await asyncio.to_thread(self._library.read, source)
         given = earlier.args if args is None else args
@@ -194,14 +193,11 @@ class Engine:
         self.records.save_source(run.id, source.text)
         return stored._replace(run=run, source=source.text)
 
-    async def stored(self, run_id: str) -> Stored:
-        """Read a run whole; NotFound for an unknown one."""
-        live = self.live.get(run_id)
-        found = await self.records.get(run_id)
+    async def run(self, run_id: str) -> Run:
+        """Give a run as the disk has it; NotFound for an unknown one."""
+        found = await self.records.run(run_id)
         if found is None:
             raise _unknown(run_id)
-        if live is not None:
-            return found._replace(run=live.run, steps=live.timeline.records())
         return found
 
     async def told(
@@ -211,9 +207,7 @@ class Engine:
 
         The number is that from which there are more. NotFound for an unknown run.
         """
-        run = await self.records.run(run_id)
-        if run is None:
-            raise _unknown(run_id)
+        run = await self.run(run_id)
         steps, further = await self.records.steps(run_id, after, limit) if limit else ([], None)
         live = self.live.get(run_id)
         if live is not None:
@@ -237,6 +231,12 @@ class Engine:
         return found
 
     # Inside
+
+    async def _stored(self, run_id: str) -> Stored:
+        found = await self.records.get(run_id)
+        if found is None:
+            raise _unknown(run_id)
+        return found
 
     def _new(
         self, definition: Definition, project_id: str, user: str, args: Json, parent: str | None

@@ -212,17 +212,14 @@ class WorkflowService:
     @handles(RetryRun)
     async def retry(self, command: RetryRun, caller: Caller) -> RunState:
         """Run again from the step that failed."""
-        if command.run_id in self._engine.live:
-            raise Conflict("the run has not ended; cancel it first")
-        stored = await self._engine.stored(command.run_id)
-        return await self._state(await self._engine.retry(stored, caller.sub))
+        return await self._state(await self._engine.retry(command.run_id, caller.sub))
 
     @handles(ForkRun)
     async def fork(self, command: ForkRun, caller: Caller) -> OneRun:
         """Start a new run with what this one came to before a step."""
-        stored = await self._engine.stored(command.run_id)
-        caller.require("write", f"project:{stored.run.project_id}")  # as one who starts a run
-        run = await self._engine.fork(stored, command.step_id, command.args, caller.sub)
+        earlier = await self._engine.run(command.run_id)
+        caller.require("write", f"project:{earlier.project_id}")  # as one who starts a run
+        run = await self._engine.fork(earlier, command.step_id, command.args, caller.sub)
         return OneRun(run_id=run.id, run=run)
 
     @handles(ApproveStep)
@@ -280,8 +277,8 @@ class WorkflowService:
     async def _need_live(self, run_id: str) -> LiveRun:
         live = self._engine.live.get(run_id)
         if live is None:
-            stored = await self._engine.stored(run_id)
-            raise Conflict(f"the run {stored.run.id} has ended")
+            run = await self._engine.run(run_id)
+            raise Conflict(f"the run {run.id} has ended")
         return live
 
     async def _state(self, live: LiveRun) -> RunState:

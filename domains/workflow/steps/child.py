@@ -75,7 +75,7 @@ class ChildRuns:
     async def _end_of(self, live: LiveRun, child_id: str) -> RunEnd:
         child = self._engine.wait_for(child_id, live.run.id)
         if child is None:
-            end = (await self._engine.stored(child_id)).run.end
+            end = (await self._engine.run(child_id)).end
             if end is None:
                 raise NotFound(f"the run {child_id} is gone")
             return end
