@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from daemon.cli.connect import client
 from daemon.cli.drawing import harmless, size_of
-from daemon.cli.runs import run_of, whole_run
+from daemon.cli.runs import is_over, run_of, whole_run
 from daemon.cli.tasks import table
 from daemon.cli.timeline import ENDS, RUN
 from daemon.cli.view import write
@@ -33,7 +33,6 @@ async def logs(args: argparse.Namespace) -> int:
     async with client(args) as daemon:
         run, steps = await whole_run(daemon, args.id)
         ended = run["state"] == "ended"
-        began = run["startedAt"] if "startedAt" in run else run["createdAt"]
         known = [OWN, *(each["id"] for each in steps)]
         follows = args.follow and not ended
         if args.step and not follows and not any(_is_of(each, args.step) for each in known):
@@ -42,7 +41,7 @@ async def logs(args: argparse.Namespace) -> int:
         async for message in messages:
             if message.type == f"{RUN}step.output":
                 await asyncio.to_thread(_print_output, message.data, args.step, midline)
-            elif follows and message.type in ENDS and (message.ts or 0) >= began:
+            elif follows and message.type in ENDS and await is_over(daemon, run, message.ts or 0.0):
                 break
     for (stream, step), rest in midline.items():
         if rest:

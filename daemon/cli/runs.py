@@ -1,4 +1,4 @@
-"""What is asked of workflows: how a run stands, all of its steps, and arguments as typed."""
+"""What is asked of workflows: how a run stands, its steps and its end, and arguments as typed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from daemon.cli.timeline import Data
 from daemon.core.errors import BadRequest
 
 Answer = dict[str, Any]
+
+ROUNDED = 0.001
+"""Seconds by which an event may seem to be older than what it tells."""
 
 
 class Caller(Protocol):
@@ -34,6 +37,14 @@ async def whole_run(daemon: Caller, run_id: str) -> tuple[Answer, list[Answer]]:
         found = await daemon.call("workflow.get", {**asked, "cursor": found["nextCursor"]})
         steps += found.get("steps", ())
     return run, steps
+
+
+async def is_over(daemon: Caller, run: Answer, told: float) -> bool:
+    """Tell whether an end that was told at this time is the run's, or one before a retry of it."""
+    if "startedAt" in run:
+        return bool(told >= run["startedAt"])
+    now = await run_of(daemon, run["id"])
+    return bool(now["state"] == "ended" and told >= now["endedAt"] - ROUNDED)
 
 
 def pairs(given: Iterable[str]) -> dict[str, str]:

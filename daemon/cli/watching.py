@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from daemon.cli.connect import client
 from daemon.cli.drawing import draw
-from daemon.cli.runs import run_of, whole_run
+from daemon.cli.runs import is_over, whole_run
 from daemon.cli.telling import Lines
 from daemon.cli.timeline import ENDS, Timeline
 from daemon.cli.tty import Screen, Tty
@@ -134,7 +134,7 @@ class Watching:
         async for message in messages:
             timeline.feed(message.type, message.data, message.ts or 0.0)
             await view.show(message)
-            if not ended and message.type in ENDS and await self._is_last(message, run):
+            if not ended and message.type in ENDS and await self._is_over(run, message.ts or 0.0):
                 self._end = {"type": ENDS[message.type], **message.data}
                 return
         if not ended:
@@ -142,12 +142,8 @@ class Watching:
         timeline.settle(run, steps)
         self._end = run["end"]
 
-    async def _is_last(self, end: Message, run: Answer) -> bool:
-        """Tell the end of a run from one that was followed by a retry."""
-        if "startedAt" in run:
-            return bool((end.ts or 0.0) >= run["startedAt"])
-        now = await self._again(lambda daemon: run_of(daemon, self._id))
-        return bool(now["state"] == "ended")
+    async def _is_over(self, run: Answer, told: float) -> bool:
+        return await self._again(lambda daemon: is_over(daemon, run, told))
 
     async def _mend(self, timeline: Timeline) -> None:
         """Ask how the run stands after events of it were missed; returns if it has ended."""

@@ -262,6 +262,20 @@ def test_what_cannot_be_is_one_line(workflow, write, line, code, told):
     assert said.count("\n") == 1
 
 
+def test_logs_of_a_run_that_waits_for_its_retry_go_on_to_its_end(workflow, write, begin, folder):
+    text = "concurrency: {{key: x}}\nsteps: [{{id: say, run: \"{}\"}}]"
+    write(lane=text.format("echo one; exit 1"))
+    run = workflow("run", "lane", code=1).split("run.created ")[1].split()[0]
+    write(lane=text.format("echo two; until test -e go; do sleep 0.05; done"))
+    workflow("run", "lane", "--detach")
+    workflow("retry", run)
+    following = begin("workflow", "logs", run, "-f")
+    assert following.stdout.readline() == b"say | one\n"
+    (folder / "go").touch()
+    assert following.communicate(timeout=30)[0] == b"say | two\n"
+    assert following.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -377,6 +377,18 @@ async def test_the_end_that_counts_is_the_one_after_the_last_retry(capfd):
     assert [json.loads(line)["offset"] for line in capfd.readouterr().out.splitlines()] == [1, 2, 3]
 
 
+async def test_an_end_before_the_retry_of_a_run_that_is_queued_is_not_its_end(capfd):
+    run = {**RUN, "state": "queued"}
+    failed = {"runId": "r1", "code": "x", "message": "no", "durationMs": 1}
+    messages = [("failed", failed, 150.0), ("started", {}, 200.0), ("completed", {}, 200.9)]
+    ended = {**run, "state": "ended", "startedAt": 200.0, "endedAt": 200.9004}
+    for answers in ([run, run, ended], [run, ended, ended]):  # also where it has ended meanwhile
+        watching = Watching(argparse.Namespace(json=False), cancels=False)
+        await watching.run(Daemon([{"run": each} for each in answers], messages), known)
+        assert watching.code() == 0
+    del capfd
+
+
 async def test_a_run_that_ended_while_its_events_were_missed_has_ended(capfd):
     run = {**RUN, "state": "running", "startedAt": 100.0}
     end = {"type": "failed", "durationMs": 1, "message": "no"}
