@@ -19,6 +19,7 @@ from daemon.core.program import Program
 from daemon.core.task import Task, Tasks, TaskSettings
 from daemon.core.text import TextStream
 from domains.workflow.definition import NESTED, Json, Retries, Spec, is_too_deep
+from domains.workflow.endings import out
 from domains.workflow.events import StepOutput
 from domains.workflow.failures import RunFailure, StepFailure
 from domains.workflow.interpreter import INSIDE, Effects
@@ -119,9 +120,12 @@ class Conversation:
             await asyncio.wait([self._verdict])
             await asyncio.wait([self._over], timeout=LINGER)
         finally:
+            self._verdict.cancel()  # where there is none yet: what it asks for now comes too late
             self._task.stop()
-            await live.supervisor.cancel([answers, *(each.work for each in self._open.values())])
-            await asyncio.wait([self._over])
+            rest = [answers, *(each.work for each in self._open.values())]
+            for each in rest:
+                each.cancel()
+            await out(asyncio.gather(self._over, *rest, return_exceptions=True))
         verdict = self._verdict.result()
         if live.stopping and isinstance(verdict, RunFailure):  # the next daemon goes on with it
             await asyncio.get_running_loop().create_future()

@@ -263,7 +263,7 @@ def test_what_cannot_be_is_one_line(workflow, write, line, code, told):
 
 
 def test_logs_of_a_run_that_waits_for_its_retry_go_on_to_its_end(workflow, write, begin, folder):
-    text = "concurrency: {{key: x}}\nsteps: [{{id: say, run: \"{}\"}}]"
+    text = 'concurrency: {{key: x}}\nsteps: [{{id: say, run: "{}"}}]'
     write(lane=text.format("echo one; exit 1"))
     run = workflow("run", "lane", code=1).split("run.created ")[1].split()[0]
     write(lane=text.format("echo two; until test -e go; do sleep 0.05; done"))

@@ -548,6 +548,41 @@ async def test_cancel_ends_the_session_of_an_agent(start_daemon, claude, tmp_pat
         assert (about["state"], about["end"]["type"]) == ("ended", "cancelled")
 
 
+STUBBORN = """
+import asyncio, signal
+from domains.workflow import workflow
+
+@workflow(timeout=1)
+async def main(run):
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await stopped.wait()
+    open("told", "w").close()
+    await run.command("late", "sleep %s")
+"""
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+async def test_a_process_that_does_not_heed_its_runs_timeout_has_no_more_steps_and_is_waited_for(
+    start_daemon, tmp_path, how
+):
+    running = await start_daemon(TASK__STOP_GRACE="1")
+    async with running.client() as client:
+        flows = await Flows.of(client, tmp_path / "own")
+        path = flows.folder / ".agent/workflows/stubborn.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(STUBBORN % MARK)
+        flow = await flows.start("stubborn")
+        await until((flows.folder / "told").exists)
+        if how == "cancel":
+            await flow.call("cancel")
+        end = await flow.end()
+        assert (await client.call("task.list"))["tasks"] == []
+        assert (end["type"], end.get("code")) in {("cancelled", None), ("failed", "timeout")}
+        assert await flow.steps() == {}
+        assert processes_with(MARK) == []
+
+
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 async def test_a_git_operation_is_over_with_its_step(running, tmp_path, how):
     served = Repo(tmp_path / "served" / "far")
