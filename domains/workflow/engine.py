@@ -170,9 +170,8 @@ class Engine:
         self._journal.on_forget(self.records.forget)
         found: dict[str, dict[str, Source]] = {}
         unended = await self.records.unended()
-        unended.sort(
-            key=lambda each: each.run.started_at is None
-        )  # those that were under way first
+        unended.sort(key=lambda each: each.run.started_at is None)  # those under way first
+        self._outer = _outer(unended)
         read = [(each, *await self._definition(each, found)) for each in unended]
         for each, definition, source, remark in read:  # none does anything before all are there
             stored = each if source is None else self._adopt(each, definition, source)
@@ -377,6 +376,17 @@ class Asked:
         """Have nobody ask yet."""
         self.lock = asyncio.Lock()
         self.count = 0
+
+
+def _outer(unended: Sequence[Stored]) -> dict[str, str]:
+    """Give the run around each that is a step of another one."""
+    ids = {each.run.id for each in unended}
+    return {
+        step.child: each.run.id
+        for each in unended
+        for step in each.steps
+        if step.child in ids and step.state == "running"
+    }
 
 
 _NOTHING = Definition(id="", name="", path="", language="yaml", digest="")

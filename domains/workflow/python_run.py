@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -16,7 +16,7 @@ from domains.workflow.live import LiveRun
 from domains.workflow.python_conversation import KIND, Conversation
 
 PROCESSES = 200
-"""Runs that have a process, some 25 MB each; further ones wait, but for those inside of others."""
+"""Runs that have a process, some 25 MB each; further ones wait, but for those inside of such."""
 
 SHORT = 5.0
 """Seconds until it is looked again whether the machine has enough left for a process."""
@@ -31,15 +31,15 @@ class PythonRuns:
         tasks: Tasks,
         settings: TaskSettings,
         *,
-        goes_on: Callable[[str], bool],
+        around: Callable[[str], Iterable[LiveRun]],
     ) -> None:
         """Do steps by these effects, and run processes as these tasks, as long as they like.
 
-        `goes_on` tells whether a run is under way; what is inside of one does not wait for a place.
+        `around` gives the runs that a run is inside of.
         """
         self._effects = effects
         self._tasks = tasks
-        self._goes_on = goes_on
+        self._around = around
         own = settings.kinds.get(KIND, KindSettings())
         self._slots = Slots(PROCESSES)
         self._limits = replace(
@@ -50,9 +50,8 @@ class PythonRuns:
 
     async def run(self, live: LiveRun) -> Json:
         """Run a workflow to its end, and give what it returns; RunFailure where it failed."""
-        parent = live.run.parent
-        if parent is not None and self._goes_on(parent):  # who waits for it has a place already
-            return await self._hold(live)
+        if any(each.definition.language == "python" for each in self._around(live.run.id)):
+            return await self._hold(live)  # one that waits for it keeps its place meanwhile
         waiter = self._slots.request(live.run.user, lambda _: None)
         try:
             await asyncio.wait([waiter.granted])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -103,9 +103,7 @@ class WorkflowService:
             "annotation": annotate,
             "artifact": self._artifacts.keep,
         }
-        self._python = PythonRuns(
-            self._effects, tasks, task_settings, goes_on=self._engine.live.__contains__
-        )
+        self._python = PythonRuns(self._effects, tasks, task_settings, around=self._around)
         self._engine.attach(self._body, self._workspaces.release)
 
     async def recover(self) -> None:
@@ -266,6 +264,11 @@ class WorkflowService:
                 raise RunFailure("too_deep", said)
             return output
         return await Interpreter(live, self._effects, self._expressions).run()
+
+    def _around(self, run_id: str) -> Iterator[LiveRun]:
+        for outer in self._engine.around(run_id):
+            if (live := self._engine.live.get(outer)) is not None:
+                yield live
 
     async def _described(self, sources: Sequence[Source]) -> Workflows:
         return Workflows(

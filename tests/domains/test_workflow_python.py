@@ -11,9 +11,10 @@ import pytest
 from agents import claude_settings
 from model import script
 from repositories import Repo, added
-from support import processes_with, until
+from support import Running, http_session, processes_with, settings_for, until
 
-from daemon.cli.runs import whole_run
+from daemon.app import Daemon
+from daemon.cli.runs import run_of, whole_run
 from daemon.core.errors import Unavailable
 from domains.workflow.python_conversation import OUTPUT_BYTES
 from domains.workflow.python_wire import LINE_BYTES
@@ -771,3 +772,50 @@ async def test_a_broken_file_is_listed_with_its_line_and_a_module_of_others_is_n
     data = {"projectId": flows.project}
     (found,) = (await flows.client.call("workflow.list", data))["workflows"]
     assert "flow.py:4: the Python is broken" in found["problem"]
+
+
+OUTER = """
+@workflow
+async def main(run, hold: bool = False):
+    await run.workflow("sub", "inner", {"hold": hold})
+"""
+
+INNER = """
+@workflow
+async def main(run, hold: bool = False):
+    await run.annotation("here", id="note")
+    if hold:
+        await run.wait_for("gate", "go")
+"""
+
+
+async def test_all_wait_for_a_place_but_those_inside_of_one_that_has_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("domains.workflow.python_run.PROCESSES", 1)
+
+    @asynccontextmanager
+    async def begun():
+        async with (
+            Daemon(settings_for(tmp_path / "state")) as daemon,
+            http_session() as http,
+            flows_of(Running(daemon, http), tmp_path / "own") as flows,
+        ):
+            yield flows
+
+    async with begun() as flows:
+        flows.write(INNER, "inner.py")
+        flows.write("steps: [{id: sub, workflow: inner}]", "plain.yaml")
+        outer = await flows.start(OUTER, hold=True)
+        await flows.follow(outer, ("workflow.run.step.started", "sub"))
+        plain = await flows.start(name="plain.yaml")
+        forked = {"runId": outer, "stepId": "sub", "args": {}}
+        fork = (await flows.client.call("workflow.fork", forked))["runId"]
+    async with begun() as flows:
+        inner = (await flows.steps(outer))["sub"]["child"]
+        await flows.follow(inner, ("workflow.run.step.waiting", "gate"))
+        await flows.client.call("workflow.send_event", {"runId": inner, "event": "go"})
+        for run in (outer, plain, fork):
+            assert (await flows.follow(run))[-1].type == "workflow.run.completed"
+        ended = (await run_of(flows.client, outer))["endedAt"]
+        begun_at = (await flows.steps(fork))["sub"]["startedAt"]
+        noted = await flows.steps((await flows.steps(plain))["sub"]["child"])
+        assert min(begun_at, noted["note"]["startedAt"]) >= ended
