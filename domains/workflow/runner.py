@@ -162,7 +162,7 @@ class Daemon:
         limit = self._limits[begin.number] = asyncio.timeout(None)
         try:
             async with limit:
-                result = await work(partial(self._progressed, begin.number))
+                result = await work(partial(self._progressed, begin.number, limit))
             self._say_progress()
             self.say(End(begin.number, begin.attempt, result))
         except TimeoutError as error:
@@ -175,8 +175,12 @@ class Daemon:
             del self._limits[begin.number]
         return None
 
-    def _progressed(self, number: int, current: float, total: float | None) -> None:
+    def _progressed(
+        self, number: int, limit: asyncio.Timeout, current: float, total: float | None
+    ) -> None:
         """Note how far a step is, from whichever thread; it is said soon."""
+        if self._limits.get(number) is not limit:  # a thread goes on that took too long
+            return
         self._progress[number] = Progress(number, current, total)
         if not self._telling:
             self._telling = True

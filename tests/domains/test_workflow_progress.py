@@ -185,6 +185,38 @@ async def main(run):
     assert before_its_end(flow, "count")
 
 
+async def test_a_function_that_took_too_long_tells_nothing_of_its_next_try(flows):
+    path = flows.folder / ".agent/workflows/flow.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        PYTHON
+        + """
+from threading import Event
+
+@workflow
+async def main(run):
+    tries, again, late = [], Event(), Event()
+
+    def work():
+        tries.append(1)
+        if len(tries) == 1:
+            again.wait()
+            run.progress(7, 7)
+            late.set()
+        else:
+            again.set()
+            late.wait()
+            time.sleep(0.2)  # until it would have been said
+            run.progress(1, 2)
+
+    await run.step("work", work, timeout=0.5, retries=5, backoff=0)
+"""
+    )
+    flow = await flows.done("flow")
+    assert flow.seen[-1].type == "workflow.run.completed", flow.seen[-1].data
+    assert said(flow, "work") == [(1, 2, 50)]
+
+
 async def test_a_run_that_is_cancelled_or_cut_off_tells_no_more(flows):
     flows.write(
         "cut",
