@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
+from support import until
 
 from domains.workflow.progress import Progress, progress_of
 
@@ -25,7 +24,7 @@ async def test_the_first_is_told_at_once_and_of_the_others_the_last(monkeypatch)
         progress.note("a", progress_of(number, 1000))
         progress.note("b", progress_of(number))
     assert told == [("a", 0)]
-    await asyncio.sleep(0.1)
+    await until(lambda: progress._timer is None)
     assert told == [("a", 0), ("b", 999), ("a", 999)]
     progress.note("a", progress_of(1000, 1000))
     assert told[-1] == ("a", 1000)
