@@ -23,7 +23,7 @@ class Listed(Protocol):
 
 
 def number_of(cursor: str | None) -> int:
-    """Give the number of a row after which a page begins, 0 for the first page.
+    """Give the number of a row where a page begins, 0 for the first page.
 
     BadRequest for a cursor that no answer has given.
     """

@@ -62,9 +62,8 @@ class Run(Answer):
     """One run. Times are in Unix seconds; `user` is the `sub` of who started it.
 
     States: queued, running, waiting (for an approval, an event, or a moment), paused, ended. `args`
-    are those that it was started with. `digest` is that of the workflow's file, by
-    which it goes on.
-    `parent` is the run that it is a step of, or was forked from. `workspace` is where it works.
+    are those that it was started with. `digest` is that of the workflow's file, by which it goes
+    on. `parent` is the run that it is a step of, or was forked from. `workspace` is where it works.
     """
 
     id: str

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-Told = Callable[[float, float | None], None]
+Tell = Callable[[float, float | None], None]
 """Tells how far a step is: what is done of it, and of how much."""
 
-Work = Callable[[Told], Awaitable[Any]]
+Work = Callable[[Tell], Awaitable[Any]]
 """What a step does here."""
 
 
@@ -22,7 +22,7 @@ def called(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 
 async def together(
-    works: Sequence[Callable[[], Awaitable[Any]]], limit: int, told: Told | None
+    works: Sequence[Callable[[], Awaitable[Any]]], limit: int, tell: Tell | None
 ) -> list[Any]:
     """Do several things, at most `limit` at once; after a failure no further one begins."""
     given: list[Any] = [None] * len(works)
@@ -30,9 +30,9 @@ async def together(
     pending = iter(enumerate(works))
     done = 0
 
-    def tell() -> None:
-        if told is not None and works:
-            told(done, len(works))
+    def count() -> None:
+        if tell is not None and works:
+            tell(done, len(works))
 
     async def worker() -> None:
         nonlocal done
@@ -45,9 +45,9 @@ async def together(
                 failures.append(failure)
             else:
                 done += 1
-                tell()
+                count()
 
-    tell()
+    count()
     await asyncio.gather(*(worker() for _ in range(min(limit, max(1, len(works))))))
     if failures:
         raise failures[0]

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack
 import msgspec
 
 from domains.workflow import python_results as results
-from domains.workflow.python_calls import Told, Work, called, together
+from domains.workflow.python_calls import Tell, Work, called, together
 from domains.workflow.python_results import AgentResult, Approval, CommandResult, StepError
 from domains.workflow.python_wire import FIELDS, ID, OWN, Answer, Json, Options, Start
 
@@ -94,7 +94,7 @@ class Link(Protocol):
 
 
 _phase: ContextVar[str | None] = ContextVar("phase", default=None)
-_function: ContextVar[tuple[str, Told] | None] = ContextVar("function", default=None)
+_function: ContextVar[tuple[str, Tell] | None] = ContextVar("function", default=None)
 """The step whose function is called here, and what tells how far that is."""
 
 _branch: ContextVar[str | None] = ContextVar("branch", default=None)
@@ -269,8 +269,8 @@ class Run:
         One that is not `async` runs in a thread. What has come to its end is not called again.
         """
 
-        async def work(told: Told) -> Json:
-            around = _function.set((id, told))
+        async def work(tell: Tell) -> Json:
+            around = _function.set((id, tell))
             try:
                 if iscoroutinefunction(function):
                     return await function(*args)
@@ -351,8 +351,8 @@ class Run:
 
         branches = [inside(at, function) for at, function in enumerate(works)]
 
-        async def work(told: Told | None = None) -> Json:
-            given.append(await together(branches, limit, told))
+        async def work(tell: Tell | None = None) -> Json:
+            given.append(await together(branches, limit, tell))
             return result
 
         await self._link.ask(kind, step_id, {}, Options(), _phase.get(), work)

@@ -47,8 +47,7 @@ from domains.workflow.python_run import PythonRuns
 from domains.workflow.steps.artifact import Artifacts
 from domains.workflow.steps.child import ChildRuns
 from domains.workflow.steps.command import Commands
-from domains.workflow.steps.commanding import Commands as Dispatch
-from domains.workflow.steps.commanding import Others
+from domains.workflow.steps.commanding import Dispatch, Others
 from domains.workflow.steps.waiting import Waits
 from domains.workflow.workspaces import Workspaces
 

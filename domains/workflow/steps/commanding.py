@@ -25,7 +25,7 @@ GO_ON = "The daemon was away for a moment. Go on where you were, until what was 
 """What an agent is told whose session was cut off."""
 
 
-class Commands(Protocol):
+class Dispatch(Protocol):
     """What carries commands out: the daemon's dispatcher."""
 
     def call_with(
@@ -37,7 +37,7 @@ class Commands(Protocol):
 class Others:
     """Asks other domains on behalf of runs."""
 
-    def __init__(self, commands: Commands, bus: EventBus) -> None:
+    def __init__(self, commands: Dispatch, bus: EventBus) -> None:
         """Ask by these commands, and hear on this bus."""
         self._commands = commands
         self._hearings = Hearings(bus)
