@@ -168,7 +168,8 @@ class _Reader:
         in_array = self._arrays > 0 and self._word.bracket
         if self._in_subscript or in_array or self._word.subscript:
             raise self._refused("in a subscript", INSTEAD)
-        if _EVAL.search(self._text[max(0, at - 500) : at]):
+        before = self._text[max(0, at - 500) : at]
+        if ("eval" in before or "let" in before) and _EVAL.search(before):
             raise self._refused("in what eval or let read a second time", "call the command itself")
 
     def _quoted(self, sign: str) -> None:
