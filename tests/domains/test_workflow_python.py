@@ -376,6 +376,28 @@ async def test_what_ends_a_workflow_is_said_with_its_place(flows):
         assert said in end["message"]
 
 
+async def test_what_can_never_be_done_is_said_at_once(flows):
+    end, _ = await flows.ran(
+        """
+        @workflow
+        async def main(run):
+            said = []
+            for asked in (
+                run.wait_for("wait", "go", match="event.n >"),
+                run.artifact("keep", "a\\0b", "name"),
+            ):
+                try:
+                    await asked
+                except StepError as error:
+                    said.append([error.code, str(error)])
+            return said
+        """
+    )
+    (waits, why), keeps = end["output"]
+    assert (waits, "step wait: match: " in why) == ("bad_expression", True)
+    assert keeps == ["bad_request", "step keep: a path of an artifact holds no NUL character"]
+
+
 async def test_an_id_is_not_asked_for_in_two_branches(flows):
     """They were numbered as they came, and after a restart had one another's results."""
     end, steps = await flows.ran(

@@ -80,6 +80,8 @@ class Artifacts:
     def _copy(self, run_id: str, root: str, path: str, name: str) -> int:
         if not _NAME.fullmatch(name):
             raise BadRequest(f"{name[:80]!r} cannot be an artifact's name: letters, digits, _ . -")
+        if "\0" in path:
+            raise BadRequest("a path of an artifact holds no NUL character")
         real = Path(root, path).resolve(strict=True)
         if not real.is_relative_to(Path(root).resolve()):
             raise BadRequest(f"{path[:200]!r} leads out of the run's folder")

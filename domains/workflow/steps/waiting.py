@@ -61,6 +61,11 @@ class Waits:
     async def wait_for(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
         """Wait for an event that fits; its data is the result."""
         name, match, names = fields["wait_for"], fields.get("match"), fields.get("names", {})
+        if match is not None:
+            try:
+                self._expressions.check_condition(match)  # else nothing would ever fit
+            except BadExpression as error:
+                raise StepFailure("bad_expression", f"match: {error}", permanent=True) from None
 
         def fits(data: Json) -> bool:
             if match is None:
