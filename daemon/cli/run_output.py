@@ -25,6 +25,9 @@ Answer = dict[str, Any]
 OWN = "workflow"
 """What a workflow in Python prints is told as that of a step which is called so."""
 
+LINE = 1 << 16
+"""Characters of a line that are waited for; of a longer one each piece is printed as a line."""
+
 
 async def logs(args: argparse.Namespace) -> int:
     """Print what steps have written: of one as it is, of several with their names."""
@@ -56,6 +59,8 @@ def _print_output(data: Answer, only: str | None, midline: dict[tuple[str, str],
     out, text = sys.stderr if stream == "stderr" else sys.stdout, data["content"]
     if step != only:
         *lines, rest = (midline.get((stream, step), "") + text).split("\n")
+        if len(rest) > LINE:
+            lines, rest = [*lines, rest], ""
         midline[stream, step] = rest
         text = "".join(f"{step} | {line}\n" for line in lines)
     _write(out, text)

@@ -262,6 +262,15 @@ def test_what_cannot_be_is_one_line(workflow, write, line, code, told):
     assert said.count("\n") == 1
 
 
+def test_a_line_without_end_in_the_logs_of_several_steps_is_cut_into_pieces(workflow, write):
+    write(long="steps: [{id: a, run: \"head -c 300000 /dev/zero | tr '\\\\0' x; echo; echo end\"}]")
+    run = workflow("run", "long").split("run.created ")[1].split()[0]
+    *pieces, end = workflow("logs", run).splitlines()
+    assert len(pieces) > 1
+    assert "".join(each.removeprefix("a | ") for each in pieces) == "x" * 300_000
+    assert end == "a | end"
+
+
 def test_logs_of_a_run_that_waits_for_its_retry_go_on_to_its_end(workflow, write, begin, folder):
     text = 'concurrency: {{key: x}}\nsteps: [{{id: say, run: "{}"}}]'
     write(lane=text.format("echo one; exit 1"))
