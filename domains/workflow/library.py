@@ -56,7 +56,7 @@ class Library:
 
     async def need(self, root: str, workflow: str) -> Source:
         """Find one by its id; NotFound lists what there is."""
-        found = await self.sources(root)
+        found = await asyncio.to_thread(_find, Path(root), workflow)
         for each in found:
             if each.id == workflow:
                 return each
@@ -125,8 +125,8 @@ def _read_yaml(source: Source) -> Definition:
     return yaml_file.parse(source.text, id=source.id, path=source.path)
 
 
-def _find(root: Path) -> list[Source]:
-    """Read the files; links that lead out of the project are passed over.
+def _find(root: Path, only: str | None = None) -> list[Source]:
+    """Read the files, or that of one workflow; links that lead out of the project are passed over.
 
     So is what begins with `_` or `.`: modules that workflows import, and what editors leave. A name
     that is no Unicode is told, and asked for, with signs in place of what is none.
@@ -140,16 +140,18 @@ def _find(root: Path) -> list[Source]:
         if language is None or any(part[0] in "_." for part in inner.parts):
             continue
         text, why = b"", ""
+        name = _sayable(inner.with_suffix(""))
         try:
             if not path.is_file() or not path.resolve().is_relative_to(root):
                 continue
-            with path.open("rb") as file:
-                text = file.read(FILE_BYTES + 1)
+            if only in (None, name):  # together they may be large
+                with path.open("rb") as file:
+                    text = file.read(FILE_BYTES + 1)
         except FileNotFoundError:  # it has gone just now
             continue
         except OSError as error:
             why = f"it cannot be read: {error.strerror}"
-        name, told = _sayable(inner.with_suffix("")), _sayable(path.relative_to(root))
+        told = _sayable(path.relative_to(root))
         if name in found:
             why = f"{found[name].path} is the workflow of this name"
             twice.append(Source(name, told, language, text, why))

@@ -365,6 +365,23 @@ async def test_events_that_nobody_waits_for_are_bounded(flows, monkeypatch):
         await flow.call("send_event", event="other")
 
 
+async def test_only_the_file_of_a_run_is_read_for_it(flows, monkeypatch):
+    for name in ("one", "two", "three"):
+        flows.write(name, "- {id: a, run: 'true'}")
+    opened, read = Path.open, []
+
+    def noted(path, *args, **options):
+        read.append(path.name)
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", noted)
+    await flows.start("two")
+    assert read == ["two.yaml"]
+    with pytest.raises(NotFound, match="there is: one, three, two"):
+        await flows.start("four")
+    assert read == ["two.yaml"]
+
+
 def test_what_is_kept_of_texts_that_were_read_is_bounded():
     nothing = Definition(id="", name="", path="", language="yaml", digest="")
     library = Library({"yaml": lambda _: nothing})
