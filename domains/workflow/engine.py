@@ -138,6 +138,7 @@ class Engine:
         run = msgspec.structs.replace(
             stored.run, state="queued", end=None, ended_at=None, started_at=None, phase=None,
             attempt=stored.run.attempt + 1, digest=definition.digest,
+            branch=None if stored.run.workspace == "branch" else stored.run.branch,
         )  # fmt: skip
         self._require_place(run, definition, self.around(run.id))
         self.records.save(run)

@@ -45,13 +45,13 @@ class Workspaces:
     async def prepare(self, live: LiveRun) -> None:
         """Make the workspace of a run that begins; one that goes on has the one that it had.
 
-        Its branch is switched to again, and its work tree made again, where somebody has left it.
+        A retry switches to its branch again, and a work tree that was removed is made again.
         """
         run = live.run
-        kind = live.definition.workspace if run.branch is None else run.workspace
+        kind = live.definition.workspace if run.workspace == "stay" else run.workspace
         if kind == "stay":
             return
-        if kind == "worktree" and run.branch is not None and await _is_there(live):
+        if run.branch is not None and (kind == "branch" or await _is_there(live)):
             return
         branch = f"agentcmd/{run.id}"
         try:
@@ -69,7 +69,7 @@ class Workspaces:
         about = {"projectId": live.run.project_id, "name": branch}
         try:
             await self._others.call(live, "git.branch_create", {**about, "switch": True})
-        except Conflict:  # it goes on, or an earlier daemon ended before it wrote that down
+        except Conflict:  # a retry, or an earlier daemon ended before it wrote that down
             asked = {"projectId": live.run.project_id, "branch": branch}
             await self._others.call(live, "git.switch", asked)
 
