@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from agents import claude_settings
+from hypothesis import HealthCheck, settings
 from model import Model
 from support import DURABLE, Core, DaemonProcess, Running, http_session, settings_for
 
@@ -22,6 +23,9 @@ from daemon.core.store import Store
 from daemon.core.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[1]
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # the first example imports modules, and machines are busy
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
