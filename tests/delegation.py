@@ -38,7 +38,7 @@ def delegated() -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Kill what a test has left in its own cgroup, and remove it with all below."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     with contextlib.suppress(OSError):
         (path / "cgroup.kill").write_text("1")
     while path.exists() and time.monotonic() < deadline:

@@ -37,7 +37,7 @@ class Poller:
 
     async def answer(self, method, **options):
         url = f"{self.running.url}/socket.io/?{self.query}"
-        async with asyncio.timeout(15), self.running.http.request(method, url, **options) as answer:
+        async with asyncio.timeout(30), self.running.http.request(method, url, **options) as answer:
             return answer.status, await answer.text()
 
     async def post(self, *packets):
@@ -50,7 +50,7 @@ class Poller:
 
 async def said(ws):
     """Give the text of the next frame, or the code of a Close."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         opcode, payload = await ws.frame()
     return payload.decode() if opcode == 1 else int.from_bytes(payload[:2])
 
@@ -82,7 +82,7 @@ def offsets(packets):
 
 
 async def until(condition):
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.01)
 

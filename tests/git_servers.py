@@ -148,7 +148,7 @@ async def git_daemon(folder: Path) -> AsyncIterator[str]:
         process_group=0,
     )
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 with suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", port)

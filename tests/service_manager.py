@@ -39,7 +39,7 @@ class Heard:
         self.own.setblocking(False)
         self.own.bind("\0" + address[1:] if address.startswith("@") else address)
 
-    async def next(self, timeout: float = 15.0) -> list[str]:
+    async def next(self, timeout: float = 30.0) -> list[str]:
         """Give the states of the next message."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(timeout):
@@ -47,7 +47,7 @@ class Heard:
 
     async def until(self, wanted: Callable[[str], bool]) -> list[str]:
         """Pass over messages up to one with a state that is wanted; gives its states."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not any(map(wanted, states := await self.next())):
                 pass
         return states

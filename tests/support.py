@@ -117,12 +117,12 @@ class Socket:
             message["data"] = data
         await self.raw.send_str(json.dumps(message))
 
-    async def next(self, timeout: float = 10.0) -> dict[str, Any]:
+    async def next(self, timeout: float = 30.0) -> dict[str, Any]:
         frame = await self.raw.receive(timeout)
         assert frame.type is aiohttp.WSMsgType.TEXT, (frame.type, self.raw.close_code)
         return json.loads(frame.data)
 
-    async def until(self, *types: str, timeout: float = 10.0) -> list[dict[str, Any]]:
+    async def until(self, *types: str, timeout: float = 30.0) -> list[dict[str, Any]]:
         """Read up to and including the first message of one of these types."""
         seen = []
         async with asyncio.timeout(timeout):
@@ -139,7 +139,7 @@ class Socket:
             if message.get("id") == self._ids:
                 return message
 
-    async def closed(self, timeout: float = 10.0) -> int | None:
+    async def closed(self, timeout: float = 30.0) -> int | None:
         """Read to the end; gives the close code."""
         async with asyncio.timeout(timeout):
             while True:
@@ -326,7 +326,7 @@ async def follow(client: Client, channel: str, since: int = 0) -> list[Message]:
     return events
 
 
-async def until(condition: Callable[[], Any], within: float = 10.0) -> Any:
+async def until(condition: Callable[[], Any], within: float = 30.0) -> Any:
     """Wait for what only /proc, or a look into the daemon, shows."""
     async with asyncio.timeout(within):
         while not (found := condition()):

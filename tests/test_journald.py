@@ -22,7 +22,7 @@ def journal(tmp_path):
     """Stand in for the journal's socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "journal"))
-        server.settimeout(10)
+        server.settimeout(30)
         yield server
 
 

@@ -41,7 +41,7 @@ def ask(connection, host):
 
 
 def answer(connection):
-    connection.settimeout(20)
+    connection.settimeout(30)
     response = http.client.HTTPResponse(connection)
     response.begin()
     return response.status, json.loads(response.read())
@@ -75,7 +75,7 @@ def test_a_unix_socket_is_served_and_stays_where_it_is(serve, unix, tmp_path):
         ask(client, "localhost")
         assert answer(client)[1]["pid"] == process.pid
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(30) == 0
     assert path.exists()
 
 
@@ -113,7 +113,7 @@ def test_a_drain_leaves_who_comes_to_the_next_daemon(serve, tcp):
     first = serve(tcp)
     listening_line(first)
     first.terminate()
-    assert first.wait(20) == 0
+    assert first.wait(30) == 0
     with connected(tcp) as client:
         ask(client, "localhost")
         second = serve(tcp)
@@ -138,7 +138,7 @@ def test_what_cannot_be_listened_on_is_one_line(serve, tmp_path, what):
     else:
         given = [(tmp_path / "file").open("w")]
     process = serve(*given, **environ)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=30)
     for each in given:
         each.close()
     assert (process.returncode, out, err.count("\n")) == (2, "", 1)

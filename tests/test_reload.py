@@ -83,7 +83,7 @@ async def test_sighup_reads_the_files_again(daemon_process, tmp_path, good):
     path.write_text("[guard]\ninterval = 7\n[web]\nheartbeat = 9\n" if good else "[guard]\nx = 1\n")
     os.kill(daemon_process.pid, signal.SIGHUP)
     event = "daemon.reloaded" if good else "daemon.reload_refused"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (told := lines(daemon_process.state_dir, event)):
             await asyncio.sleep(0.02)
     if good:

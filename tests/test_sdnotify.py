@@ -231,7 +231,7 @@ async def test_a_drain_says_what_it_waits_for_and_asks_for_time_and_a_second_sig
         assert extension(CLOSING) in await heard.until(killing.__eq__)
         last = "STATUS=draining: writes and delivers the rest"
         assert extension(CLOSING) in await heard.until(last.__eq__)
-        _, err = await asyncio.to_thread(process.communicate, timeout=20)
+        _, err = await asyncio.to_thread(process.communicate, timeout=30)
     assert process.returncode == 0
     logged = {line["event"]: line for line in map(json.loads, err.splitlines())}
     assert logged["daemon.draining"]["waits_for"] == f"session:{session}"

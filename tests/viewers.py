@@ -79,7 +79,7 @@ class Viewer:
             await self.take()
         return self.answers.pop(self._ids)
 
-    async def take(self, timeout: float = 10.0) -> None:
+    async def take(self, timeout: float = 30.0) -> None:
         """Take one frame."""
         frame = await self.raw.receive(timeout)
         if frame.type is aiohttp.WSMsgType.BINARY:
@@ -106,7 +106,7 @@ class Viewer:
             self.events.append(message)
 
     async def until(
-        self, wanted: str | bytes | Callable[[], object], timeout: float = 10.0
+        self, wanted: str | bytes | Callable[[], object], timeout: float = 30.0
     ) -> None:
         """Read until the output holds bytes, an event of a type has come, or something is true."""
         looked = 0
@@ -127,7 +127,7 @@ class Viewer:
     def told(self, type_: str) -> list[dict[str, Any]]:
         return [event["data"] for event in self.events if event["type"] == type_]
 
-    async def exit(self, timeout: float = 10.0) -> dict[str, Any]:
+    async def exit(self, timeout: float = 30.0) -> dict[str, Any]:
         """Read to the end of the terminal; gives the data of `shell.exit`."""
         await self.until("shell.exit", timeout=timeout)
         (end,) = self.told("shell.exit")

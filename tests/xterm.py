@@ -66,7 +66,7 @@ class Emulator:
         assert self._process.stdout
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(10)
+        self._process.wait(30)
 
     def write(self, data: bytes) -> None:
         """Show output, as one message; where messages are cut matters to the decoder of UTF-8."""

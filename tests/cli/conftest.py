@@ -146,7 +146,7 @@ class Terminal:
         self.seen = b""
         self.code = None
 
-    def until(self, text, timeout=15):
+    def until(self, text, timeout=30):
         end = time.monotonic() + timeout
         while text not in self.seen:
             assert time.monotonic() < end, self.seen

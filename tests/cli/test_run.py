@@ -18,7 +18,7 @@ HOLDING = "echo ready; read x; echo got $x"
 """A script that says when it runs, and ends when it is told to."""
 
 
-def gone(mark, within=5.0):
+def gone(mark, within=30.0):
     end = time.monotonic() + within
     while processes_with(mark):
         assert time.monotonic() < end
@@ -108,7 +108,7 @@ def test_output_that_cannot_be_written_is_one_line_and_ends_the_program(begin):
         running = begin(
             "run", "--", "sh", "-c", f"yes; : {mark}", stdout=full, stderr=subprocess.PIPE
         )
-        assert running.wait(15) == 1
+        assert running.wait(30) == 1
     assert running.stderr.read() == b"agentcmd: No space left on device\n"
     gone(mark)
 
@@ -118,7 +118,7 @@ def test_a_reader_that_leaves_ends_the_run_quietly(begin):
     running = begin("run", "--", "sh", "-c", f"yes; : {mark}", stderr=subprocess.PIPE)
     assert running.stdout.read(4) == b"y\ny\n"
     running.stdout.close()
-    assert running.wait(15) == 141
+    assert running.wait(30) == 141
     assert running.stderr.read() == b""
     gone(mark)
 
@@ -165,7 +165,7 @@ def test_input_in_many_small_pieces_is_neither_lost_nor_too_fast_for_the_daemon(
         running.stdin.flush()
     running.stdin.close()
     assert running.stdout.read() == b"".join(b"line %d\n" % n for n in range(2000))
-    assert running.wait(10) == 0
+    assert running.wait(30) == 0
 
 
 def test_a_program_that_reads_no_input_is_not_held_up_by_it(agentcmd):
@@ -238,7 +238,7 @@ def test_sigterm_cancels_as_ctrl_c_does(begin):
     running = begin("run", "--", "sh", "-c", f"echo ready; sleep 300; : {mark}")
     assert running.stdout.readline() == b"ready\n"
     running.terminate()
-    assert running.wait(10) == 143
+    assert running.wait(30) == 143
     gone(mark)
 
 
@@ -248,7 +248,7 @@ def test_nohup_is_heeded(begin):
     )
     assert running.stdout.readline() == b"ready\n"
     running.send_signal(signal.SIGHUP)
-    assert running.communicate(b"it\n", timeout=10)[0] == b"got it\n"
+    assert running.communicate(b"it\n", timeout=30)[0] == b"got it\n"
     assert running.returncode == 0
 
 
@@ -263,7 +263,7 @@ def test_a_cancelled_session_ends_once_and_is_told_so(agentcmd, begin):
         seen.append(json.loads(line))
         if seen[-1]["type"] == "session.started":
             assert agentcmd("cancel", seen[-1]["data"]["sessionId"]).returncode == 0
-    assert running.wait(10) == 143
+    assert running.wait(30) == 143
     assert [m["type"] for m in seen][-1] == "session.cancelled"
 
 
@@ -297,7 +297,7 @@ def test_a_second_run_uses_the_daemon_that_the_first_brought(agentcmd, begin, tm
     assert len(json.loads(agentcmd("ps", "--json").stdout)) == 1
     assert agentcmd("run", "--", "echo", "second").stdout == b"second\n"
     assert first.poll() is None
-    assert first.communicate(b"it\n", timeout=15)[0] == b"got it\n"
+    assert first.communicate(b"it\n", timeout=30)[0] == b"got it\n"
     assert first.returncode == 0
     assert not socket.exists()
 
@@ -311,7 +311,7 @@ def test_the_first_run_stays_for_the_second_and_ctrl_c_ends_that(terminal, begin
     first.until(b"staying for 1 other task that uses this daemon")
     first.type(b"\x03")
     assert first.end() == 0
-    assert second.wait(10) == 1
+    assert second.wait(30) == 1
     assert second.stderr.read() == b"agentcmd: the daemon was stopped; start it anew\n"
 
 
@@ -321,7 +321,7 @@ def test_a_second_run_is_told_the_end_by_the_journal_when_the_first_is_killed(be
     second = begin("run", "--", "sh", "-c", "echo there; sleep 300", stderr=subprocess.PIPE)
     assert second.stdout.readline() == b"there\n"
     first.kill()
-    assert second.wait(15) == 1
+    assert second.wait(30) == 1
     assert second.stderr.read() == b"agentcmd: the daemon died while it ran; start it anew\n"
 
 
@@ -339,7 +339,7 @@ def test_a_daemon_that_drains_is_waited_for(serving, agentcmd, begin):
     assert first.stdout.readline() == b"ready\n"
     serving.process.terminate()
     assert agentcmd("run", "--", "echo", "hi").stdout == b"hi\n"
-    assert serving.process.wait(10) == 0
+    assert serving.process.wait(30) == 0
 
 
 def test_ctrl_c_leaves_a_daemon_that_is_not_there_any_more(serving, terminal):
@@ -357,7 +357,7 @@ def test_run_goes_on_with_a_daemon_that_was_restarted(serving, begin):
     assert running.stdout.readline() == b"ready\n"
     serving.kill()
     serving.start()
-    assert running.wait(20) == 1
+    assert running.wait(30) == 1
     assert running.stderr.read() == b"agentcmd: the daemon died while it ran; start it anew\n"
 
 
@@ -365,4 +365,4 @@ def test_system_stop_ends_a_daemon_that_a_run_brought(agentcmd, begin):
     running = begin("run", "--", "sh", "-c", "echo ready; sleep 300")
     assert running.stdout.readline() == b"ready\n"
     assert agentcmd("call", "system.stop").returncode == 0
-    assert running.wait(10) == 143
+    assert running.wait(30) == 143

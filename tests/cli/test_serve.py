@@ -29,7 +29,7 @@ def test_it_prints_one_line_with_its_url_and_drains_at_sigterm_and_sigint(begin)
         with urllib.request.urlopen(f"{url}/health") as answer:
             assert json.load(answer)["status"] == "ok"
         getattr(process, ending)(*([2] if ending == "send_signal" else []))
-        out, err = process.communicate(timeout=15)
+        out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (0, b"")
         assert all(json.loads(each) for each in err.splitlines())
 

@@ -110,7 +110,7 @@ class Seat:
         size = rows.to_bytes(2, "little") + cols.to_bytes(2, "little") + bytes(4)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, size)
 
-    def until(self, pattern, timeout=15):
+    def until(self, pattern, timeout=30):
         """Read until a pattern has come; gives what it has found, and forgets all up to it."""
         end = time.monotonic() + timeout
         while not (found := re.search(pattern, self.seen)):
@@ -245,7 +245,7 @@ def test_the_window_may_be_closed(sit, create, terminals):
     ours = seat.command
     os.close(seat.fd)
     seat.fd = None
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while argv_of(ours):
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -402,7 +402,7 @@ def test_who_reads_no_more_ends_a_terminal_that_nobody_else_knows(environ, folde
         assert process.stdout.read(3) == b"y\r\n"
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(10) == 141
+        assert process.wait(30) == 141
     (made,) = terminals().keys() - before.keys()
     assert terminals()[made]["reason"] == "closed"
 
@@ -419,7 +419,7 @@ def test_the_folder_becomes_a_project_where_it_is_in_none(cli, folder):
 
 def test_attach_shows_an_ended_terminal_to_its_end(create, terminals, cli):
     wrote, silent = create("sh", "-c", "echo said; exit 6"), create("sh", "-c", "exit 7")
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while any(terminals()[each]["state"] == "running" for each in (wrote, silent)):
         assert time.monotonic() < end
     assert cli("attach", wrote) == (6, "said\r\n", "")
@@ -460,7 +460,7 @@ def test_a_terminal_is_recorded_and_the_recording_written_to_a_file(create, cli,
     code, _, err = cli("shell", "record", id_)
     assert (code, err.count("\n")) == (1, 1)
     cli("call", "shell.input", json.dumps({"terminalId": id_, "data": "it\r"}))
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while "got it" not in cli("shell", "record", id_, "-o", "-")[1]:
         assert time.monotonic() < end
     assert cli("shell", "record", id_, "--stop", "-o", str(file)) == (0, "", "")

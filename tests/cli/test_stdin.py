@@ -18,5 +18,5 @@ async def test_what_was_forgotten_answers_nothing():
     assert not taking.done()
     stdin._held += b"y\n"
     stdin._filled.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await taking == (b"y\n", False)

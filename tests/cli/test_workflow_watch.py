@@ -600,7 +600,7 @@ def test_in_a_pipe_there_is_a_line_for_each_event(project, environ, agentcmd):
         agentcmd("workflow", "approve", run)
         rest = watching.stdout.read()
         assert b" step.output last | the end\n" in rest
-        assert watching.wait(10) == 0
+        assert watching.wait(30) == 0
     history = agentcmd("workflow", "watch", run, "--json").stdout.splitlines()
     messages = [json.loads(line) for line in history]
     assert [each["offset"] for each in messages] == [*range(1, len(messages) + 1)]

@@ -122,7 +122,7 @@ def cpu_of(task):
 
 def wait_for(condition):
     async def poll():
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0.01)
 

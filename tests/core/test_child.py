@@ -64,15 +64,15 @@ async def test_it_begins_exits_and_is_empty_as_its_reaper_says(reaper):
     child = reaper.child
     reaper.say(event="starting", reaper=0)
     reaper.say(event="started", pid=2**22 + 5, startTime=1)
-    await asyncio.wait_for(child.begun(), 5)
+    await asyncio.wait_for(child.begun(), 30)
     assert child.pid == 2**22 + 5
     reaper.say(**EXITED)
-    found = await asyncio.wait_for(asyncio.shield(child.exited), 5)
+    found = await asyncio.wait_for(asyncio.shield(child.exited), 30)
     assert found == Exit(3, None, 0.5, 0.25, 4096)
     assert not child.empty.done()
     assert reaper.gone == []
     reaper.say(event="empty")
-    await asyncio.wait_for(asyncio.shield(child.empty), 5)
+    await asyncio.wait_for(asyncio.shield(child.empty), 30)
     assert reaper.gone == [child]
 
 
@@ -84,35 +84,35 @@ async def test_words_cut_anywhere_are_understood(reaper):
     for n in range(len(said)):
         reaper.ours.send(said[n : n + 1])
         await asyncio.sleep(0)
-    found = await asyncio.wait_for(asyncio.shield(reaper.child.exited), 5)
+    found = await asyncio.wait_for(asyncio.shield(reaper.child.exited), 30)
     assert found.code == 3
 
 
 async def test_a_program_that_cannot_start_is_a_sentence_with_its_errno(reaper):
     reaper.say(event="failed", errno=2, code="not_found", message="There is no such program.")
     with pytest.raises(SpawnFailed, match="no such program") as caught:
-        await asyncio.wait_for(reaper.child.begun(), 5)
+        await asyncio.wait_for(reaper.child.begun(), 30)
     assert caught.value.details == {"errno": 2, "reason": "not_found"}
 
 
 async def test_a_request_that_went_under_before_a_reaper_was_there_may_be_asked_again(reaper):
     reaper.ours.shutdown(socket.SHUT_RDWR)
     with pytest.raises(Unheard):
-        await asyncio.wait_for(reaper.child.begun(), 5)
+        await asyncio.wait_for(reaper.child.begun(), 30)
 
 
 async def test_a_reaper_that_dies_while_it_starts_a_program_is_not_asked_again(reaper):
     reaper.say(event="starting", reaper=2**22 + 1)
     reaper.ours.shutdown(socket.SHUT_RDWR)
     with pytest.raises(SpawnFailed, match="reaper was killed"):
-        await asyncio.wait_for(reaper.child.begun(), 5)
+        await asyncio.wait_for(reaper.child.begun(), 30)
 
 
 async def test_the_end_of_its_reaper_is_the_end_seen_by_nobody(reaper):
     reaper.say(event="started", pid=2**22 + 5, startTime=1)
-    await asyncio.wait_for(reaper.child.begun(), 5)
+    await asyncio.wait_for(reaper.child.begun(), 30)
     reaper.ours.shutdown(socket.SHUT_RDWR)
-    found = await asyncio.wait_for(asyncio.shield(reaper.child.exited), 5)
+    found = await asyncio.wait_for(asyncio.shield(reaper.child.exited), 30)
     assert found == Exit(lost=True)
     assert reaper.child.empty.done()
     assert reaper.gone == [reaper.child]
@@ -123,7 +123,7 @@ async def test_orders_reach_the_reaper_and_a_reaper_that_is_gone_needs_none(reap
     reaper.child.kill()
     assert reaper.heard() == [{"op": "signal", "signal": 15}, {"op": "kill"}]
     reaper.ours.shutdown(socket.SHUT_RDWR)
-    await asyncio.wait_for(asyncio.shield(reaper.child.empty), 5)
+    await asyncio.wait_for(asyncio.shield(reaper.child.empty), 30)
     reaper.child.signal(signal.SIGTERM)
     reaper.child.kill()
     reaper.child.close()
@@ -145,4 +145,4 @@ async def test_streams_are_closed_once(reaper):
     child.close()
     assert reaper.ours.recv(1) == b""  # its lifeline is cut
     reaper.say(event="empty")  # and it is heard all the same
-    await asyncio.wait_for(asyncio.shield(child.empty), 5)
+    await asyncio.wait_for(asyncio.shield(child.empty), 30)

@@ -272,7 +272,7 @@ async def live(folder, plan):
         for client in model.clients:
             client.viewer.open.set()
         await model.settle()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while any(c.viewer.behind and not c.viewer.gone for c in model.clients):
                 await asyncio.sleep(0)
         for client in model.clients:
@@ -339,7 +339,7 @@ def offsets(viewer, name="session:1"):
 
 
 async def caught_up(*viewers):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while any(viewer.behind for viewer in viewers):
             await asyncio.sleep(0)
 
@@ -458,7 +458,7 @@ async def test_a_reader_that_retention_overtakes_is_told_and_so_is_its_resume(op
     await core.journal.flushed()
     await Retention(core.journal, core.journal.settings).prune()
     viewer.open.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not viewer.overtook:
             await asyncio.sleep(0)
     assert viewer.got == []
@@ -477,7 +477,7 @@ async def test_an_ephemeral_channel_that_has_moved_on_says_so(open_core):
         put(core, "shell:1", count=10, size=100)
         await asyncio.sleep(0)
     viewer.open.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not viewer.overtook:
             await asyncio.sleep(0)
     assert core.fanout.subscribe(Viewer(), where, since=1).recovered is False
@@ -495,7 +495,7 @@ async def test_a_reader_of_a_channel_that_is_forgotten_does_not_sleep_on_it(open
     await Retention(core.journal, core.journal.settings).prune()
     assert core.journal.get("session:1") is None
     viewer.open.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not viewer.overtook:
             await asyncio.sleep(0)
 
@@ -515,9 +515,9 @@ async def test_leaving_in_the_middle_of_a_page_is_the_end(open_core):
         return found
 
     core.store.read = slow
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 30)
     core.fanout.leave(viewer)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while viewer.chasing:
             await asyncio.sleep(0.001)
     core.store.read = asking
@@ -536,7 +536,7 @@ async def test_a_database_that_cannot_be_read_ends_the_reader_and_not_silently(o
 
     core.store.read = broken
     core.fanout.subscribe(viewer, where, since=0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not viewer.overtook:
             await asyncio.sleep(0)
     core.store.read = asking

@@ -76,7 +76,7 @@ async def read_back(stream, cut):
 async def test_aiohttp_reads_back_every_frame_alone_and_joined(cut):
     texts = ["x" * size for size in BORDERS] + ["\u20ac" * (size // 3) for size in BORDERS]
     stream = b"".join(frames.frame(text.encode()) for text in texts)
-    assert await asyncio.wait_for(read_back(stream, cut), 10) == texts
+    assert await asyncio.wait_for(read_back(stream, cut), 30) == texts
 
 
 @given(size=st.one_of(st.sampled_from(BORDERS), st.integers(0, 70_000)))

@@ -66,7 +66,7 @@ async def test_a_statement_that_can_never_work_does_not_hold_up_the_log(open_cor
     for n in (1, 1, 2):
         put(core)
         core.journal.execute("INSERT INTO own VALUES (:n)", n=n)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await core.journal.flushed()
     assert on_disk(tmp_path) == 3
     assert on_disk(tmp_path, "SELECT count(*) FROM own") == 2
@@ -81,7 +81,7 @@ async def test_a_disk_that_refuses_is_a_state_and_nothing_is_lost(open_core, tmp
     other = sqlite3.connect(tmp_path / "agentcmd.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     where = put(core, count=20, size=1000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while core.journal.stalled is None:
             await asyncio.sleep(0.01)
     assert core.journal.gate.closed
@@ -92,7 +92,7 @@ async def test_a_disk_that_refuses_is_a_state_and_nothing_is_lost(open_core, tmp
     core.journal.gate.wait(lambda: resumed.append(True))
     other.execute("ROLLBACK")
     other.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await core.journal.flushed()
     assert (core.journal.stalled, where.committed, resumed) == (None, 21, [True])
     assert [f[:2] for f in await core.journal.page(where, 0)]
@@ -234,7 +234,7 @@ async def test_a_full_disk_is_told_bounded_and_over_by_itself(open_core):
     written = longest = 0
     resumed = asyncio.Event()
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (reasons and core.journal.gate.closed):
             begun = loop.time()
             if not core.journal.gate.closed:  # as a pump does
@@ -249,7 +249,7 @@ async def test_a_full_disk_is_told_bounded_and_over_by_itself(open_core):
     with pytest.raises(Unavailable, match=r"disk is full.*free the disk"):
         core.journal.require_room()
     core.store._writing.execute("PRAGMA max_page_count = 1000000")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await core.journal.flushed()
         await resumed.wait()
     core.journal.require_room()
@@ -280,7 +280,7 @@ async def test_closing_while_the_disk_is_full_is_bounded_and_gives_no_offset_twi
         stalled = asyncio.Event()
         journal.on_stall(lambda _: stalled.set())
         journal.append("session:1", "t.e", frames.encode({"x": "x" * 50_000}))
-        await asyncio.wait_for(stalled.wait(), 10)
+        await asyncio.wait_for(stalled.wait(), 30)
         assert (where.head, where.committed) == (2, 1)
     assert asyncio.get_running_loop().time() - begun < 5
     async with Store(path, {}) as store, Journal(store, settings, lambda _: True) as again:
@@ -290,7 +290,7 @@ async def test_closing_while_the_disk_is_full_is_bounded_and_gives_no_offset_twi
 
 async def test_flushed_waits_for_what_was_written_before_it_and_returns_at_once_without(open_core):
     core = await open_core()
-    await asyncio.wait_for(core.journal.flushed(), 1)
+    await asyncio.wait_for(core.journal.flushed(), 30)
     first = put(core)
     waits = [asyncio.ensure_future(core.journal.flushed()) for _ in range(3)]
     await asyncio.sleep(0)

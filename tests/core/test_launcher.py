@@ -88,7 +88,7 @@ def open_descriptors():
     }
 
 
-async def until(condition, within=10.0):
+async def until(condition, within=30.0):
     """Wait for what only /proc shows."""
     deadline = time.monotonic() + within
     while not (result := condition()):
@@ -430,7 +430,7 @@ async def test_a_fork_bomb_is_overtaken(quiet):
     child = await quiet.launch(program(sys.executable, "-S", "-c", FORK_BOMB, mark))
     await until(lambda: select.select([child.stdout], [], [], 0)[0])
     child.kill()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         await child.empty
     assert not marked(mark)
     child.close()
@@ -497,8 +497,8 @@ async def test_nothing_outlives_a_killed_daemon():
         await until(lambda: len(marked(mark)) == 3 * CLINGING_COUNT + 1)
         process.kill()
         process.wait()
-    await until(lambda: not marked(mark), within=5)
-    await until(lambda: spawner.stat_fields(pid)[:1] in ([], [b"Z"]), within=5)
+    await until(lambda: not marked(mark), within=30)
+    await until(lambda: spawner.stat_fields(pid)[:1] in ([], [b"Z"]), within=30)
 
 
 async def test_children_outlive_the_spawner_and_the_next_launch_starts_another(launcher):
@@ -750,7 +750,7 @@ async def test_a_record_is_there_while_a_task_is_and_names_what_was_started(tmp_
     async with Launcher(records=tmp_path) as launcher:
         child = await launcher.launch(Program(argv=["sleep", "100"], cwd="/", env=os.environ))
         (path,) = tmp_path.iterdir()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (record := json.loads(path.read_text()))["leader"] == 0:
                 await asyncio.sleep(0.01)
         assert (record["leader"], record["leaderStart"]) == (child.pid, child.start_time)

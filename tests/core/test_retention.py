@@ -161,7 +161,7 @@ async def test_it_runs_by_itself_until_cancelled(open_core):
     where = put(core, count=10)
     await core.journal.flushed()
     core.supervisor.start(retention(core).run(), name="retention")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while where.oldest != 10:
             await asyncio.sleep(0.01)
 

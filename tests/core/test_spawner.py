@@ -24,7 +24,7 @@ TAKEN_AWAY = {
 }
 
 
-def until(condition, within=10.0):
+def until(condition, within=30.0):
     """Wait for what only /proc shows."""
     deadline = time.monotonic() + within
     while not (result := condition()):
@@ -62,7 +62,7 @@ class Task:
 
     def __init__(self, link, *, given=4):
         self.control, theirs = socket.socketpair()
-        self.control.settimeout(10)
+        self.control.settimeout(30)
         self.stdout, writable = os.pipe()
         null = os.open(os.devnull, os.O_RDONLY)
         socket.send_fds(link, [b"r"], [theirs.fileno(), null, writable, writable][:given])
@@ -130,7 +130,7 @@ class House:
         for task in self.tasks:
             task.close()
         self.link.close()
-        assert self.process.wait(10) == 0
+        assert self.process.wait(30) == 0
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_without_the_daemon_the_spawner_goes_at_once_and_its_reapers_stay(house)
     task = house.ask().specify("sleep", new_mark())
     pid = task.begin()
     house.link.shutdown(socket.SHUT_RDWR)
-    assert house.process.wait(10) == 0
+    assert house.process.wait(30) == 0
     task.order(op="signal", signal=signal.SIGTERM)
     assert task.hear("exited")["signal"] == signal.SIGTERM
     task.hear("empty")

@@ -87,7 +87,7 @@ async def house():
 
 
 async def end(owner):
-    await asyncio.wait_for(owner.done.wait(), 10)
+    await asyncio.wait_for(owner.done.wait(), 30)
     assert owner.told.count("ended") == 1
 
 
@@ -227,7 +227,7 @@ async def test_usage_of_the_program_is_known_at_its_end(house):
 
 async def stopped_by(pid):
     """Wait until a process is stopped by a signal."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
             await asyncio.sleep(0.005)
 
@@ -276,7 +276,7 @@ async def test_a_stopped_program_hears_the_polite_signal(house):
 
 async def test_a_stop_while_it_starts_ends_it(house):
     task, owner = house.start("echo ready; sleep 100")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while task.state != "starting":
             await asyncio.sleep(0)
     task.stop()
@@ -383,7 +383,7 @@ async def test_a_daemon_that_ends_gives_up_tasks_that_cannot_hand_over_their_out
     monkeypatch.setattr(module, "END_TIMEOUT", 0.3)
     house.pending = 5000  # the disk never comes back
     task, owner = house.start("head -c 900000 /dev/zero; sleep 100")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while task.state != "running":
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
@@ -399,7 +399,7 @@ async def test_idle_waits_for_what_runs_and_what_is_started_meanwhile(house):
     idle = asyncio.ensure_future(house.tasks.idle())
     await asyncio.sleep(0.05)
     _, second = house.start("sleep 0.2", id_="2")
-    await asyncio.wait_for(idle, 10)
+    await asyncio.wait_for(idle, 30)
     assert first.done.is_set()
     assert second.done.is_set()
 

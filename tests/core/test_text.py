@@ -219,5 +219,5 @@ async def test_on_the_real_loop_a_prompt_is_told():
     told = asyncio.get_running_loop().create_future()
     stream = TextStream(told.set_result)
     stream.feed(b"name: ")
-    assert await asyncio.wait_for(told, 5) == "name: "
+    assert await asyncio.wait_for(told, 30) == "name: "
     stream.close()

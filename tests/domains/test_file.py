@@ -128,7 +128,7 @@ async def test_a_name_that_is_no_utf_8_is_listed_and_marked(plain):
 async def test_changes_are_told_to_git(files):
     await files.ask("write", "f", content="x")
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         aclosing(files.client.subscribe(f"git:project:{files.project}", since=0)) as told,
     ):
         async for message in told:

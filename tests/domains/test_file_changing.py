@@ -193,6 +193,6 @@ async def test_the_daemon_empties_a_trash_of_what_is_too_old(start_daemon, tmp_p
     async with running.client() as client:
         files = Files(client, await added(client, tmp_path / "own"), tmp_path / "own")
         await files.ask("delete", "f")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await files.ask("trash_list"))["discarded"]:
                 await asyncio.sleep(0.01)

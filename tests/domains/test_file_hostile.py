@@ -129,7 +129,7 @@ async def test_a_pipe_a_socket_and_a_device_are_refused_at_once(plain):
         finally:
             os.chdir(here)
         (plain.path / "zero").symlink_to("/dev/zero")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             for name in ("pipe", "socket", "zero"):
                 with pytest.raises(BadRequest):
                     await plain.ask("read", name, encoding="base64", hash=True)

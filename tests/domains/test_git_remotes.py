@@ -210,7 +210,7 @@ async def test_a_remote_that_wants_a_password_is_said_to_and_nothing_of_it_is_sh
         server.authorised = False
         project = await added(client, tmp_path / "own")
         with pytest.raises(Unavailable, match="credential helper"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await ran(client, project, "clone", url=f"{server.url}/shop.git")
         own = Repo(tmp_path / "own")
         secret = "tr0ub4dor"
@@ -231,7 +231,7 @@ async def test_a_remote_that_wants_a_password_is_said_to_and_nothing_of_it_is_sh
 
 async def ended(client: Any, project: str, operation: str) -> Any:
     """Give the last word on an operation."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         async for message in client.subscribe(f"git:project:{project}", since=0):
             if message.type == "git.operation.failed" and message.data["operationId"] == operation:
                 return message.data
@@ -250,7 +250,7 @@ async def test_a_clone_is_cancelled_while_it_receives_and_nothing_is_left(runnin
             given = {"projectId": project, "operation": "clone", "args": args}
             id_ = f"clone-{path}"
             clone = asyncio.create_task(client.call("git.run", {**given, "operationId": id_}))
-            await asyncio.wait_for(server.sent.wait(), 10)
+            await asyncio.wait_for(server.sent.wait(), 30)
             await until(lambda: any(own.rglob("tmp_pack_*")))
             await client.call("task.cancel", {"taskId": id_})
             with pytest.raises(Conflict, match="cancelled"):
@@ -264,7 +264,7 @@ async def test_a_clone_is_cancelled_while_it_receives_and_nothing_is_left(runnin
         server.stop_after(1 << 20)
         given = {"projectId": project, "operation": "fetch", "operationId": "fetch"}
         fetch = asyncio.create_task(client.call("git.run", given))
-        await asyncio.wait_for(server.sent.wait(), 10)
+        await asyncio.wait_for(server.sent.wait(), 30)
         await until(lambda: any(own.rglob("tmp_pack_*")))
         await client.call("task.kill", {"taskId": "fetch"})
         with pytest.raises(Conflict, match="cancelled"):
@@ -324,7 +324,7 @@ async def test_a_daemon_killed_in_the_middle_of_a_clone_cleans_up_at_its_next_st
             args = {"url": f"{server.url}/large.git"}
             given = {"projectId": project, "operation": "clone", "args": args}
             clone = asyncio.create_task(client.call("git.run", {**given, "operationId": "lost"}))
-            await asyncio.wait_for(server.sent.wait(), 10)
+            await asyncio.wait_for(server.sent.wait(), 30)
             await until(lambda: any(own.rglob("tmp_pack_*")))
             await asyncio.to_thread(daemon_process.kill)
             clone.cancel()

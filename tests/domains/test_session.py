@@ -187,7 +187,7 @@ async def test_an_agent_has_a_limit_of_its_own_and_places_in_its_queue(start_dae
             return (await client.call("session.create", wanted))["sessionId"]
 
         async def until(messages, type_, **fields):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 async for message in messages:
                     if message.type == type_ and fields.items() <= message.data.items():
                         return

@@ -239,6 +239,6 @@ async def test_a_piece_is_told_though_nothing_comes_after_it():
     pieces = Pieces(told.put_nowait)
     for text in ("a", "b"):
         pieces.add(Delta(reply_id="m", index=0, kind="text", text=text))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await told.get()).text == "a"
         assert (await told.get()).text == "b"

@@ -208,7 +208,7 @@ async def run(client, project, argv, **data):
 
 
 async def released(client, session):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for message in client.subscribe(f"session:{session['id']}", since=0):
             if message.type == "session.workspace_released":
                 return message.data
@@ -247,7 +247,7 @@ async def test_a_worktree_goes_when_its_command_is_started_no_more(running, tmp_
         for restart in ({"delay": 0.01, "maxRestarts": 1}, {"delay": 60}):
             session = await run(client, project, ["false"], workspace="worktree", restart=restart)
             assert Path(session["workspace"]["path"]).exists()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 async for message in client.subscribe(f"session:{session['id']}", since=0):
                     if message.type == "session.restarting" and restart["delay"] == 60:
                         await client.call("session.cancel", {"sessionId": session["id"]})

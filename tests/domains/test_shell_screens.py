@@ -54,7 +54,7 @@ class Screen:
         self.emulator.write(new)
         return self.emulator
 
-    async def until(self, condition, timeout=15.0):
+    async def until(self, condition, timeout=30.0):
         """Take output until the screen is as wanted."""
         async with asyncio.timeout(timeout):
             while not condition(self.show()):

@@ -507,7 +507,7 @@ async def test_an_agent_whose_daemon_died_goes_on_in_the_same_conversation(tmp_p
             flow = await flows.start("talk")
             await flow.until("step.started", stepId="two")
             first = (await flow.result("one"))["sessionId"]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not (await turn_begun(client, first)):
                     await asyncio.sleep(0.05)
         daemon.kill()
@@ -540,7 +540,7 @@ async def test_cancel_ends_the_session_of_an_agent(start_daemon, claude, tmp_pat
         )
         flow = await flows.start("talk")
         await flow.until("step.started")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not (session := (await flow.steps())["a"].get("sessionId")):
                 await asyncio.sleep(0.02)
         await cancelled(flow)
@@ -596,7 +596,7 @@ async def test_a_git_operation_is_over_with_its_step(running, tmp_path, how):
         get = f"- {{id: get, git: {{operation: fetch}}{limit}}}"
         flow = await (await Flows.of(client, repo.path, get=get)).start("get")
         if how == "cancel":
-            await asyncio.wait_for(server.sent.wait(), 10)
+            await asyncio.wait_for(server.sent.wait(), 30)
             await flow.call("cancel")
         end = await flow.end()
         assert (end["type"], end.get("code")) in {("cancelled", None), ("failed", "timeout")}

@@ -346,7 +346,7 @@ async def test_a_run_whose_outer_one_timed_out_in_the_daemons_absence_ends(
 
 
 async def until_child(flow):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while "child" not in (await flow.steps()).get("a", {}):
             await asyncio.sleep(0.01)
 

@@ -26,7 +26,7 @@ from support import (
 from daemon.app import Daemon
 from daemon.core import spawner
 
-WITHIN = 5.0
+WITHIN = 30.0
 """Seconds in which nothing may be left of a daemon that was killed."""
 
 CGROUPS = next(Path(p) for p in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(p).is_dir())

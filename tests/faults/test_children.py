@@ -254,7 +254,7 @@ async def test_a_daemon_that_is_killed_after_its_spawner_leaves_nothing_either(d
         os.kill(daemon_process.spawner, signal.SIGKILL)
         await serves(client)
         daemon_process.kill()
-    await until(lambda: not processes_with(mark), within=5)
+    await until(lambda: not processes_with(mark), within=30)
 
 
 async def test_a_session_whose_reaper_is_killed_is_lost_with_its_whole_tree(daemon_process):

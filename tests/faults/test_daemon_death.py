@@ -46,7 +46,7 @@ sleep 300; : MARK
 """Everything that a child may do to stay; each of them has the mark among its arguments."""
 
 
-async def gone(marker, within=5.0):
+async def gone(marker, within=30.0):
     """Wait until no process has the marker."""
     async with asyncio.timeout(within):
         while processes_with(marker):
@@ -133,7 +133,7 @@ async def test_what_any_client_has_seen_survives_kill_9_under_load(daemon_proces
         channel = f"session:{created['sessionId']}"
         wanderers = [Wanderer(daemon_process, channel, 10 * round_ + n) for n in range(8)]
         running = [asyncio.ensure_future(each.run(ended)) for each in wanderers]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while min(len(each.seen) for each in wanderers) < 100 * (round_ + 1):
                 await asyncio.sleep(0.01)
         daemon_process.kill()
@@ -141,7 +141,7 @@ async def test_what_any_client_has_seen_survives_kill_9_under_load(daemon_proces
         for each in wanderers:
             seen |= each.seen
         daemon_process.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await asyncio.gather(*running)
         async with daemon_process.client() as client:
             events = await follow(client, channel)
@@ -167,7 +167,7 @@ async def test_no_child_survives_kill_9_of_the_daemon(daemon_process):
         async for message in client.subscribe(f"session:{created['sessionId']}", since=0):
             if message.type == "session.stream_output":
                 break
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(processes_with(mark)) < 6:
                 await asyncio.sleep(0.02)
         daemon_process.kill()
@@ -210,7 +210,7 @@ async def test_a_grandchild_that_holds_the_pipe_does_not_hold_up_the_end(running
     async with running.client() as client:
         argv = ["sh", "-c", "(sleep 300; echo late) & echo early; exit 3"]
         created = await client.call("session.create", {"agent": "command", "argv": argv})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             events = await follow(client, f"session:{created['sessionId']}")
         assert events[-1].data["exitCode"] == 3
         assert [e.data["content"] for e in events if e.type == "session.stream_output"] == [
@@ -231,7 +231,7 @@ async def test_sigterm_drains_and_exits_with_0(daemon_process):
         argv = ["sleep", "300"]
         created = await client.call("session.create", {"agent": "command", "argv": argv})
         following = asyncio.ensure_future(follow(client, f"session:{created['sessionId']}"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (await client.call("task.list"))["tasks"]:
                 await asyncio.sleep(0.02)
         assert await asyncio.to_thread(daemon_process.stop) == 0
@@ -252,13 +252,13 @@ async def test_a_second_sigterm_shortens_the_drain(daemon_process):
             if message.type == "session.stream_output":
                 break
         daemon_process.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await client.call("system.status"))["status"] != "draining":
                 await asyncio.sleep(0.02)
         with pytest.raises(Unavailable):
             await client.call("session.create", {"agent": "command", "argv": ["true"]})
         daemon_process.process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(daemon_process.process.wait, 10) == 0
+        assert await asyncio.to_thread(daemon_process.process.wait, 30) == 0
 
 
 async def test_a_full_disk_is_survived_without_loss(daemon_process):
@@ -297,7 +297,7 @@ async def test_a_full_disk_does_not_hold_up_the_stop(daemon_process):
         async with asyncio.timeout(30):
             while (await client.call("system.status"))["journal"] == "ok":
                 await asyncio.sleep(0.05)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         assert await asyncio.to_thread(daemon_process.stop) == 0
     assert not processes_with(mark)
     daemon_process.start()
@@ -357,7 +357,7 @@ async def test_a_hundred_sessions_and_connections_leave_nothing_behind(daemon_pr
     await cycle(5)
     before = open_descriptors(daemon_process.pid)
     await asyncio.gather(*(cycle(20) for _ in range(5)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while open_descriptors(daemon_process.pid) > before:
             await asyncio.sleep(0.05)
 
@@ -383,7 +383,7 @@ async def test_a_killed_daemon_leaves_nothing_of_a_terminal(daemon_process):
     async with daemon_process.client() as client:
         command = ["sh", "-c", CLINGING.replace("MARK", mark)]
         created = await client.call("shell.create", {"command": command, "record": True})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(processes_with(mark)) < 6:
                 await asyncio.sleep(0.02)
         daemon_process.kill()

@@ -98,7 +98,7 @@ async def test_without_descriptors_whoever_comes_waits_and_is_served_afterwards(
             request = f"GET /health HTTP/1.0\r\nHost: {':'.join(address)}\r\n\r\n"
             writer.write(request.encode())
             assert (await client.call("system.status"))["status"] == "ok"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert b'"status":"ok"' in await reader.read()
         writer.close()
         await writer.wait_closed()

@@ -49,7 +49,7 @@ def kill_all_that_watch(process, leader):
 
 
 async def gone(*pids):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while any(alive(pid) for pid in pids):
             await asyncio.sleep(0.01)
 

@@ -43,7 +43,7 @@ async def front_end(url, token):
         process.stdin.write(session.encode() + b"\n")
 
     async def told(**wanted):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 line = json.loads(await process.stdout.readline())
                 seen.append(line)

@@ -60,7 +60,7 @@ def websocket(raw_to):
     async def opened(running, query=WEBSOCKET, *, token=False, **options):
         request = raw_request(running, query, more=UPGRADE)
         ws = await raw_to(running, request=request, **options)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             assert b" 101 " in await ws.reader.readuntil(b"\r\n\r\n")
             if "sid" not in query:
                 assert (await said(ws))[:1] == "0"

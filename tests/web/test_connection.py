@@ -12,7 +12,7 @@ import pytest
 from support import emit_lines, open_descriptors, written
 
 
-async def until(condition, timeout=10.0):
+async def until(condition, timeout=30.0):
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.01)

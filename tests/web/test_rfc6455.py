@@ -71,7 +71,7 @@ class Strict(RawSocket):
                 await asyncio.sleep(0)
 
     async def frame(self):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             first, second = await self.reader.readexactly(2)
             size = second
             if second > 125:
@@ -101,7 +101,7 @@ class Strict(RawSocket):
         self.put(*frames)
         opcode, payload = await self.frame()
         assert opcode == CLOSE, (opcode, payload)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await self.reader.read() == b"", "something after the Close"
         return int.from_bytes(payload[:2]) if payload else None
 
@@ -239,7 +239,7 @@ async def test_what_a_client_says_between_our_goodbye_and_its_own_is_ignored(ws)
     opcode, payload = await ws.frame()
     assert (opcode, payload[:2]) == (CLOSE, b"\x11\x30")
     ws.put(frame(asking()), frame("x", PING), goodbye(4400))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await ws.reader.read() == b""
 
 
@@ -385,7 +385,7 @@ def shake(running, raw):
         lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
         request = "\r\n".join([f"{method} /ws HTTP/1.1", *lines, "", ""])
         made = await raw(request=request.encode() + behind)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = await made.reader.readuntil(b"\r\n\r\n")
         status, *lines = head.decode().split("\r\n")[:-2]
         got = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}

@@ -54,7 +54,7 @@ async def test_a_client_of_the_seed_subscribes_and_gets_every_event_as_message(
 
 
 async def subscribed(running, count):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while sum(len(p.channels) for p in running.daemon._doors.socketio.peers) < count:
             await asyncio.sleep(0.01)
 
@@ -206,7 +206,7 @@ async def test_one_who_does_not_introduce_himself_is_turned_away(start_daemon):
             await ws.receive(10)
     async with running.http.get(url.replace("websocket", "polling")) as response:
         assert response.status == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(running.daemon._doors.socketio):
             await asyncio.sleep(0.05)
 
@@ -385,7 +385,7 @@ async def test_one_who_stops_reading_is_cut_and_holds_up_nobody(start_daemon, no
         last += 50
         await node.events("a", "session:1", last)
     assert last < 5000
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(running.daemon._doors.socketio.peers) > 1:
             await asyncio.sleep(0.05)
 
@@ -402,7 +402,7 @@ async def test_one_who_polls_no_more_is_cut(start_daemon):
     async with running.http.post(url, data='42["subscribe","session:1"]'):
         pass
     await written(running, 5)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while running.daemon._doors.socketio.peers:
             await asyncio.sleep(0.05)
     assert running.daemon._doors.socketio.slow_closes == 1

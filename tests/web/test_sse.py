@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from support import emit_lines, written
 
 
-async def until(condition, timeout=10.0):
+async def until(condition, timeout=30.0):
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.01)
@@ -48,7 +48,7 @@ class Stream:
         return None
 
     async def take(self, count):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return [await self.next() for _ in range(count)]
 
     def close(self):
@@ -211,7 +211,7 @@ async def test_a_stream_ends_with_its_token(running):
     await written(running, 1)
     stream = await Stream.open(running, "channel=session:1&since=0", ttl=0.8)
     assert (await stream.take(1))[0]["offset"] == 1
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await stream.next() is None
     assert not running.daemon._doors.streams.open
 
