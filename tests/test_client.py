@@ -255,7 +255,7 @@ async def test_it_waits_as_long_as_a_drain_asks_for(serve):
     async with Client(lambda: address, token=lambda: "t"), asyncio.timeout(30):
         while len(gone) < 2:
             await asyncio.sleep(0.01)
-    assert 0.6 < gone[1] - gone[0] < 2
+    assert 0.6 < gone[1] - gone[0] < 10
 
 
 async def test_a_token_that_cannot_be_renewed_ends_the_client_and_hangs_nobody(serve):
