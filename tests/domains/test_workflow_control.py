@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
+import sqlite3
 
 import pytest
 from flows import Flow, Flows
@@ -130,6 +132,7 @@ async def test_runs_with_one_key_queue_and_leave_the_queue_when_cancelled(flows)
     one, two, three = [await flows.start("queue", args={"n": n, "on": "x"}) for n in (1, 2, 3)]
     other = await flows.start("queue", args={"n": 4, "on": "y"})
     await other.until("step.waiting")
+    await one.until("step.waiting")
     assert (await three.until("updated"))["position"] == 2
     assert [(await each.run())["state"] for each in (one, two, three)] == [
         "waiting", "queued", "queued",
@@ -394,6 +397,13 @@ async def test_a_drain_in_the_middle_fails_nothing_and_the_run_goes_on_afterward
     assert (restarted.folder / "log").read_text().splitlines() == ["begun", "begun"]
 
 
+def verdict_of(state_dir, run_id):
+    """Give how a run is to end, as it is on disk."""
+    with contextlib.closing(sqlite3.connect(state_dir / "agentcmd.db")) as db:
+        ((verdict,),) = db.execute("SELECT verdict FROM workflow_run WHERE id = ?", (run_id,))
+    return verdict
+
+
 async def test_a_cancel_that_the_daemon_did_not_survive_is_carried_out_by_the_next(restarted):
     flow = await restarted.begin(
         f"""
@@ -407,7 +417,7 @@ async def test_a_cancel_that_the_daemon_did_not_survive_is_carried_out_by_the_ne
     await until((restarted.folder / "log").exists)
     async with restarted.daemon.client() as client:
         asking = asyncio.ensure_future(restarted.flow(client, flow).call("cancel"))
-        await asyncio.sleep(0.1)
+        await until(lambda: verdict_of(restarted.daemon.state_dir, flow.id))
         assert not asking.done()
         restarted.daemon.kill()
         asking.cancel()
