@@ -211,7 +211,8 @@ def test_ctrl_c_cancels(terminal):
     gone(mark)
 
 
-def test_a_second_ctrl_c_kills(terminal):
+def test_a_second_ctrl_c_kills(terminal, environ):
+    environ["AGENTCMD_TASK__STOP_GRACE"] = "60"
     on = terminal(
         "run", "--", "sh", "-c", "trap '' TERM INT; echo ready; while :; do sleep 1; done"
     )
@@ -221,7 +222,7 @@ def test_a_second_ctrl_c_kills(terminal):
     on.type(b"\x03")
     begun = time.monotonic()
     assert on.end() == 130
-    assert time.monotonic() - begun < 4  # the grace of the first one is 5
+    assert time.monotonic() - begun < 30  # the grace of the first one is 60
 
 
 def test_a_terminal_that_is_closed_ends_the_program(serving, terminal):

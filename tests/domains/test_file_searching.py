@@ -157,7 +157,7 @@ async def test_a_search_that_takes_too_long_is_ended(start_daemon, tmp_path, mon
     slow.chmod(0o755)
     monkeypatch.setattr(scanning, "ripgrep", lambda: str(slow))
     (tmp_path / "own").mkdir()
-    running = await start_daemon(FILE__SEARCH_TIMEOUT="0.5")
+    running = await start_daemon(FILE__SEARCH_TIMEOUT="2")
     async with running.client() as client:
         files = Files(client, await added(client, tmp_path / "own"), tmp_path / "own")
         with pytest.raises(Unavailable, match="search_timeout"):

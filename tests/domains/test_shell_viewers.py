@@ -339,7 +339,7 @@ CAT = {"command": ["cat"]}
 
 
 async def test_an_ended_one_can_be_looked_at_for_a_while(start_daemon):
-    running = await start_daemon(SHELL__KEEP_ENDED="0.3")
+    running = await start_daemon(SHELL__KEEP_ENDED="2")
     viewer = await Viewer.connect(running)
     await viewer.create("echo", "hello")
     await viewer.exit()
