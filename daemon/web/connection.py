@@ -102,6 +102,11 @@ class Connection(Peer):
         """Answer the client's ping."""
         self.write(frames.pong_frame(payload))
 
+    def excuse(self, now: float, deaf: float) -> None:
+        """Count no silence and no stall for the seconds in which it could not be heard."""
+        self.heard_at = min(now, self.heard_at + deaf)
+        self._outlet.excuse(now, deaf)
+
     def stalled(self, now: float, timeout: float) -> bool:
         """Tell whether the socket has taken nothing for a while though data waits."""
         if self._outlet.look(now, closely=now - self.heard_at > timeout):

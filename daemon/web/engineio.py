@@ -311,11 +311,15 @@ class EngineIo:
             self.slow_closes += 1
             self.end(session, CloseCode.NO_PROGRESS, "nothing was taken")
 
-    def sweep(self, now: float) -> None:
-        """Look at every session: stalls, silence, pings, and who is not introduced."""
+    def sweep(self, now: float, deaf: float) -> None:
+        """Look at every session: stalls, silence, pings, and who is not introduced.
+
+        For `deaf` seconds before that nobody could be heard.
+        """
         for session in list(self.sessions.values()):
             if session.code is not None:
                 continue
+            session.excuse(now, deaf)
             if session.stalled(now, self._settings.stall_timeout):
                 self._cut(session)
             elif now - session.heard_at > self._settings.peer_timeout:

@@ -156,6 +156,15 @@ class Session:
         self._room.set()
         self.filled.set()  # a poll that waits is of no use any more
 
+    def excuse(self, now: float, deaf: float) -> None:
+        """Count no silence and no stall for the seconds in which it could not be heard."""
+        self.opened = min(now, self.opened + deaf)
+        self.heard_at = min(now, self.heard_at + deaf)
+        self.polled_at = min(now, self.polled_at + deaf)
+        for outlet in (self.outlet, self.answer):
+            if outlet is not None:
+                outlet.excuse(now, deaf)
+
     def stalled(self, now: float, timeout: float) -> bool:
         """Tell whether nothing has been taken for a while though data waits."""
         if self.outlet is not None:

@@ -19,6 +19,7 @@ from daemon.web.auth import SUBPROTOCOL, Admission, AuthSettings, Tokens
 from daemon.web.close import CloseCode
 from daemon.web.connection import Connection
 from daemon.web.expiry import Expiry
+from daemon.web.looks import looks
 from daemon.web.messages import Authenticate, Connected, Draining, Refused, Request, parse
 from daemon.web.peer import WebSettings
 from daemon.web.requests import Requests
@@ -103,9 +104,8 @@ class Gateway:
 
     async def run(self) -> None:
         """Watch over the connections until cancelled: pings, silence, stalls."""
-        while True:
-            await asyncio.sleep(SWEEP)
-            self._sweep(time.monotonic())
+        async for now, deaf in looks(SWEEP):
+            self._sweep(now, deaf)
 
     def drain(self) -> None:
         """Tell every client to come back later; the close follows when the rest is delivered."""
@@ -255,8 +255,9 @@ class Gateway:
 
     # All clients
 
-    def _sweep(self, now: float) -> None:
+    def _sweep(self, now: float, deaf: float) -> None:
         for peer in list(self.connections):
+            peer.excuse(now, deaf)
             if peer.stalled(now, self._web.stall_timeout):
                 self.slow_closes += 1
                 peer.cut(CloseCode.NO_PROGRESS, "nothing was taken")

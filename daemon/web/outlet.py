@@ -56,6 +56,10 @@ class Outlet:
         self._taken, self._left = taken, left
         return caught_up
 
+    def excuse(self, now: float, deaf: float) -> None:
+        """Count no stall for the seconds in which nothing could be written."""
+        self.progress_at = min(now, self.progress_at + deaf)
+
     def stalled(self, now: float, timeout: float) -> bool:
         """Tell whether nothing was taken for so many seconds though data waits."""
         return now - self.progress_at > timeout

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import secrets
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -26,6 +24,7 @@ from daemon.web.close import CloseCode
 from daemon.web.engineio import EngineIo
 from daemon.web.engineio_session import Session
 from daemon.web.expiry import Expiry
+from daemon.web.looks import looks
 from daemon.web.messages import Authenticate, Connected, Draining
 from daemon.web.peer import STRIKES, Peer, WebSettings
 from daemon.web.requests import Requests
@@ -217,9 +216,8 @@ class SocketIo:
 
     async def run(self) -> None:
         """Watch over the clients until cancelled."""
-        while True:
-            await asyncio.sleep(SWEEP)
-            self._engine.sweep(time.monotonic())
+        async for now, deaf in looks(SWEEP):
+            self._engine.sweep(now, deaf)
 
     def drain(self) -> None:
         """Tell every client to come back later; the close follows when the rest is delivered."""

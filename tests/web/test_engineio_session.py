@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 
 import pytest
 from engineio_client import (
@@ -113,6 +114,17 @@ async def test_a_slow_reader_of_a_long_replay_is_neither_stalled_nor_silent(
         told += offsets([await said(ws)])
         await asyncio.sleep(0.02)  # the pace is what is tested
     assert told == list(range(1, 121))
+
+
+async def test_nobody_was_slow_or_silent_while_the_daemon_stood_still(start_daemon):
+    running = await start_daemon(WEB__STALL_TIMEOUT="0.5", WEB__PEER_TIMEOUT="1")
+    await written(running, 1)
+    poller = await Poller(running).begin()
+    await poller.post(following())
+    await until(lambda: only(running).waits)
+    time.sleep(1.5)  # whatever blocks the loop blocks its ears
+    assert offsets(await poller.poll()) == [1]
+    assert only(running).code is None
 
 
 # Its end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import aiohttp
 import pytest
@@ -324,6 +325,14 @@ async def test_a_quiet_peer_is_pinged_and_a_silent_one_dropped(start_daemon):
     reading.cancel()
     await asyncio.wait([reading])
     silent.close()
+
+
+async def test_nobody_was_silent_while_the_daemon_stood_still(start_daemon):
+    running = await start_daemon(WEB__HEARTBEAT="0.2", WEB__PEER_TIMEOUT="1")
+    ws = await running.ws()
+    time.sleep(1.5)  # whatever blocks the loop blocks its ears
+    await asyncio.sleep(0.1)  # until it has looked at its clients
+    assert (await ws.call("ping"))["type"] == "global.pong"
 
 
 # The end
