@@ -90,7 +90,7 @@ class DyingDaemon(DaemonProcess):
         killing.join()
         self.close()
 
-    def died(self, within: float = 15.0) -> bool:
+    def died(self, within: float = 60.0) -> bool:
         """Wait until it has died of SIGKILL."""
         assert self.process is not None
         with contextlib.suppress(Exception):
@@ -145,7 +145,7 @@ class Storm:
     async def begin(self, numbers: list[int]) -> None:
         """Start runs, by keys, however often the daemon dies meanwhile."""
         with contextlib.suppress(AgentcmdError, OSError, TimeoutError, ConnectionError):
-            async with asyncio.timeout(10), self.daemon.client() as client:
+            async with asyncio.timeout(30), self.daemon.client() as client:
                 flows = Flows(client, self.folder / "own", self.project)
                 for number in numbers:
                     flow = await flows.start(
@@ -180,7 +180,7 @@ class Storm:
                 if line and counts[number][line] != self._counts[number][line]:
                     self.faults.append(f"{run} {id_} was committed and ran again")
 
-    async def finish(self, numbers: list[int], within: float = 60.0) -> None:
+    async def finish(self, numbers: list[int], within: float = 120.0) -> None:
         """Have all come to their end without further deaths, and judge."""
         self.daemon.start()
         await self.begin(numbers)
@@ -259,7 +259,7 @@ class Storm:
             self.faults.append(f"{len(channels)} channels of {len(runs)} runs")
 
     def _judge_processes(self) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while (left := processes_with(str(self.folder / "state"))) and time.monotonic() < deadline:
             time.sleep(0.02)
         if left:
