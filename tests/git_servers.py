@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientConnectionResetError, web
 from repositories import ENVIRONMENT
+from support import free_port
 
 BACKEND = Path(
     subprocess.run(
@@ -137,9 +137,7 @@ async def git_daemon(folder: Path) -> AsyncIterator[str]:
     """Serve a folder of repositories by git's own protocol; gives the URL of the folder."""
     if not BACKEND.with_name("git-daemon").exists():
         pytest.skip("this git comes without git-daemon")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *("git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--reuseaddr"),
         *("--export-all", "--enable=receive-pack", f"--base-path={folder}", str(folder)),

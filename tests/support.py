@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import random
 import signal
 import socket
 import struct
@@ -241,6 +242,16 @@ async def written(running: Running, count: int, **options: Any) -> None:
     """Emit lines, and wait until they are on disk."""
     emit_lines(running, count, **options)
     await running.daemon._journal.flushed()
+
+
+def free_port() -> int:
+    """Give a port that is free, and that the system gives to nobody else before it is used."""
+    own = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    while True:
+        port = random.SystemRandom().randrange(10_000, max(int(own[0]), 20_000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import subprocess
 import urllib.request
 
 import pytest
+from support import free_port
 
 from daemon.home import Address, publish
 
@@ -168,8 +169,7 @@ def test_a_configuration_that_does_not_fit_stops_the_start(agentcmd, tmp_path, t
 
 def test_flags_override_the_environment_which_overrides_the_file(begin, tmp_path):
     config = tmp_path / "good.toml"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        free = taken.getsockname()[1]
+    free = free_port()
     config.write_text("[server]\nport = 1\n[log]\nlevel = 'error'\n")
     env = {"AGENTCMD_SERVER__PORT": str(free)}
     by_environment = begin("serve", "--config", str(config), env=env, stderr=subprocess.DEVNULL)

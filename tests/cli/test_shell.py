@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import DaemonProcess, argv_of, descendants, standing_in_for
+from support import DaemonProcess, argv_of, descendants, free_port, standing_in_for
 
 from daemon.cli.main import main
 from daemon.cli.tty import RESTORE
@@ -274,8 +274,8 @@ class Proxy:
 
     def __init__(self, url):
         self.to = int(url.rpartition(":")[2])
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
+        self.port = free_port()
+        self.server = socket.create_server(("127.0.0.1", self.port))
         self.ends = []
         self._accept()
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import npm
 import pytest
 from node_client import SOCKET_IO_CLIENT, node
+from support import free_port
 
 from daemon.web.auth import Tokens, load_secret
 
 SCRIPT = Path(__file__).parent.parent / "seed_client.js"
 GREET = ["sh", "-c", "read name; echo hello $name"]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @asynccontextmanager
