@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -210,7 +211,8 @@ def test_approvals_and_events_are_given_and_a_run_rests_and_ends(workflow, write
 
 def until(workflow, run, step, state):
     """Follow a run until a step is so: by its events, from the start."""
-    for _ in range(200):
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
         steps = json.loads(workflow("show", run, "--json"))["steps"]
         if any(each["id"] == step and each["state"] == state for each in steps):
             return

@@ -281,7 +281,7 @@ async def test_closing_a_store_that_stalls_is_bounded_and_leaves_whole_batches(t
         store._writing.execute(f"PRAGMA max_page_count = {used}")
         store.submit(Batch(events=[event(n, b"x" * 50_000) for n in range(1, 5)]), print)
         await asyncio.wait_for(stalled, 30)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     (head,) = await heads(path)
     assert head.head == 0
 

@@ -36,7 +36,7 @@ async def test_schemathesis_finds_nothing(start_daemon, monkeypatch, tmp_path):
         *(f"--exclude-operation-id={name}" for name in LEFT_OUT),
         f"--checks={','.join(CHECKS)}",
         *("--seed=1", "--max-examples=12", "--generation-database=none", "--no-color"),
-        "--warnings=off",
+        *("--warnings=off", "--suppress-health-check=too_slow", "--request-timeout=60"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=tmp_path,
