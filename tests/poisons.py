@@ -365,7 +365,7 @@ def prove(place: Place, poison: Poison, folder: Path) -> None:
         env=ENVIRONMENT,
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=20,
+        timeout=30,
         check=False,
     )
     assert place.mark.exists() or SECRET.encode() in done.stdout, (poison.name, done)

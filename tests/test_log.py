@@ -130,7 +130,7 @@ class Stuck(logging.Handler):
 
     def emit(self, _):
         self.begun.set()
-        assert self.going.wait(10)
+        assert self.going.wait(30)
 
 
 def test_a_disk_that_stalls_holds_up_nobody_and_costs_a_bounded_number_of_lines(
@@ -141,7 +141,7 @@ def test_a_disk_that_stalls_holds_up_nobody_and_costs_a_bounded_number_of_lines(
     monkeypatch.setattr(module, "LogFile", lambda *_, **__: stuck)
     with logging_here(tmp_path) as log:
         log.info("first")
-        assert stuck.begun.wait(10)
+        assert stuck.begun.wait(30)
         for n in range(100):
             log.info("line", n=n)
         threading.Timer(0.05, stuck.going.set).start()  # the queue is full while it closes

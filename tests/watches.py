@@ -12,7 +12,7 @@ from pathlib import Path
 
 from domains.file.snapshot import Changes
 
-ROUND = 10.0
+ROUND = 30.0
 """Seconds, at most, that a test waits for what it knows will come."""
 
 

@@ -116,7 +116,7 @@ def model_elsewhere():
     model = Model()
 
     def wait(work):
-        return asyncio.run_coroutine_threadsafe(work, loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
 
     wait(model.__aenter__())
     yield model

@@ -22,7 +22,7 @@ def to_the_end(following):
         if messages[-1]["type"] in ("session.completed", "session.error"):
             break
     following.send_signal(signal.SIGINT)
-    assert following.wait(10) == 130
+    assert following.wait(30) == 130
     return messages
 
 
@@ -86,7 +86,7 @@ def test_a_reader_of_tail_that_leaves_is_no_failure_of_ours(serving, agentcmd, b
     assert b"project.created" in following.stdout.readline()
     following.stdout.close()
     create(agentcmd, "true")
-    assert following.wait(10) == 141
+    assert following.wait(30) == 141
     assert following.stderr.read() == b""
     assert serving.process.poll() is None
 

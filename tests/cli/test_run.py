@@ -135,7 +135,7 @@ def test_closed_standard_streams_are_no_failure(environ, folder):
             ["sh", "-c", line, "sh", sys.executable, "-m", "daemon"],
             env=environ,
             cwd=folder,
-            timeout=20,
+            timeout=30,
             check=False,
             capture_output=True,
         )

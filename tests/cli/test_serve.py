@@ -53,7 +53,7 @@ def test_the_log_lies_where_a_unit_has_it_and_is_found_from_the_state_dir(
         serving = begin("serve", "--port", "0", env=env, stderr=subprocess.DEVNULL)
         listening(serving)
         serving.terminate()
-        assert serving.wait(15) == 0
+        assert serving.wait(30) == 0
         assert b"daemon.started" in (tmp_path / name / "agentcmd.jsonl").read_bytes()
         assert b"daemon.started" in agentcmd("logs").stdout
         shutil.rmtree(tmp_path / name)
@@ -105,7 +105,7 @@ def test_a_unix_socket_is_ours_alone_and_found_by_itself(begin, agentcmd, tmp_pa
     assert agentcmd("status", "--url", f"unix:{path}").returncode == 0
     assert agentcmd("run", "--", "echo", "hi").stdout == b"hi\n"
     serving.terminate()
-    assert serving.wait(10) == 0
+    assert serving.wait(30) == 0
     assert not path.exists()
 
 
@@ -175,7 +175,7 @@ def test_flags_override_the_environment_which_overrides_the_file(begin, tmp_path
     by_environment = begin("serve", "--config", str(config), env=env, stderr=subprocess.DEVNULL)
     assert listening(by_environment).endswith(f":{free}")
     by_environment.terminate()
-    assert by_environment.wait(10) == 0
+    assert by_environment.wait(30) == 0
     assert (tmp_path / "state" / "log" / "agentcmd.jsonl").read_text() == ""
     by_flag = begin("serve", "--port", "0", "--config", str(config), stderr=subprocess.DEVNULL)
     assert not listening(by_flag).endswith((":1", f":{free}"))

@@ -74,14 +74,14 @@ def test_a_recorded_program_is_ended_with_its_whole_session(tmp_path, begin):
     path = note(tmp_path, leader=family.pid, leaderStart=start_time(family.pid))
     assert len(members(family.pid)) >= 3
     assert orphans.sweep(tmp_path) >= 3
-    assert family.wait(10) == -signal.SIGKILL
+    assert family.wait(30) == -signal.SIGKILL
     assert members(family.pid) == []
     assert not path.exists()
 
 
 def test_what_the_session_has_left_is_ended_though_its_leader_is_gone(tmp_path, begin):
     leader = begin(LEAVING)
-    leader.wait(10)
+    leader.wait(30)
     assert len(members(leader.pid)) == 1
     note(tmp_path, leader=leader.pid, leaderStart=1)
     assert orphans.sweep(tmp_path) == 1
@@ -107,7 +107,7 @@ def test_a_reaper_that_was_stopped_is_ended_with_what_is_below_it(tmp_path, begi
     os.kill(reaper.pid, signal.SIGSTOP)
     note(tmp_path, reaper=reaper.pid, reaperStart=start_time(reaper.pid))
     assert orphans.sweep(tmp_path) >= 3
-    assert reaper.wait(10) == -signal.SIGKILL
+    assert reaper.wait(30) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 7}', "\0\xff", '{"reaper":"y"}'])

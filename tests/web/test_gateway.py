@@ -19,7 +19,7 @@ from support import RawSocket, Socket, emit_lines, written
 async def test_an_id_comes_back_as_it_was(running, id_):
     ws = await running.ws()
     await ws.raw.send_str(f'{{"id":{id_},"type":"ping","data":{{"n":1}}}}')
-    frame = await ws.raw.receive(5)
+    frame = await ws.raw.receive(30)
     assert frame.data == f'{{"channel":"global","type":"global.pong","data":{{"n":1}},"id":{id_}}}'
 
 
@@ -130,7 +130,7 @@ async def test_over_the_rate_answers_rate_limited_and_a_flood_closes_4429(start_
     for number in range(200):
         await ws.send("ping", id=number)
     answers = []
-    while (frame := await ws.raw.receive(5)).type is aiohttp.WSMsgType.TEXT:
+    while (frame := await ws.raw.receive(30)).type is aiohttp.WSMsgType.TEXT:
         answers.append(json.loads(frame.data))
     assert ws.raw.close_code == 4429
     refused = [a for a in answers if a["type"] == "global.error"]

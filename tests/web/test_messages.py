@@ -84,7 +84,7 @@ def test_a_null_channel_is_none():
 async def test_a_ping_gives_back_its_data_byte_for_byte(running, data):
     ws = await running.ws()
     await ws.raw.send_str(f'{{"type":"ping","channel":"session:1","data":{data}}}')
-    frame = await ws.raw.receive(5)
+    frame = await ws.raw.receive(30)
     assert frame.data == f'{{"channel":"session:1","type":"global.pong","data":{data}}}'
 
 

@@ -203,7 +203,7 @@ async def test_one_who_does_not_introduce_himself_is_turned_away(start_daemon):
     async with running.http.ws_connect(url) as ws:
         assert (await ws.receive_str())[0] == "0"
         while not ws.closed:
-            await ws.receive(10)
+            await ws.receive(30)
     async with running.http.get(url.replace("websocket", "polling")) as response:
         assert response.status == 200
     async with asyncio.timeout(30):

@@ -296,7 +296,7 @@ async def test_an_event_over_a_mebibyte_comes_cut_with_the_way_to_the_whole(runn
     await subscribed(ws)
     data = {"sessionId": "1", "text": "\u00e9\n" * 700_000, "list": list(range(10)), "n": 7}
     running.daemon._bus.broadcast("session:1", {"type": "test.large", "data": data})
-    frame = await ws.raw.receive(5)
+    frame = await ws.raw.receive(30)
     assert len(frame.data.encode()) <= 1 << 20
     message = json.loads(frame.data)
     assert (message["offset"], message["data"]["truncated"]) == (2, True)

@@ -81,7 +81,7 @@ async def test_a_websocket_opens_with_a_ticket_and_ends_with_the_token_behind_it
         hello = await ws.receive_json()
         assert (hello["type"], hello["data"]["userId"]) == ("global.connected", "ann")
         while not ws.closed:
-            await ws.receive(10)
+            await ws.receive(30)
         assert ws.close_code == 4401
     async with running.http.ws_connect(f"{running.url}/ws?ticket={issued['ticket']}") as again:
         refusal = await again.receive_json()

@@ -48,7 +48,7 @@ def run(command, folder, shell):
         env={"PATH": "/nonexistent", "x": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=20,
+        timeout=30,
         check=False,
     ).stdout.decode()
 
