@@ -73,8 +73,7 @@ async def serve(args: argparse.Namespace) -> int:
             gc.freeze()  # what was loaded stays; going over it again held up the loop for 50 ms
             await daemon.stop_requested.wait()
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-                loop.add_signal_handler(number, daemon.hurry)
+                loop.add_signal_handler(number, daemon.hurry)  # in the other's place, at once
     return 0
 
 
