@@ -75,7 +75,7 @@ class Flow:
         self.id = run_id
         self.seen: list[Message] = []
 
-    async def until(self, type_: str, timeout: float = 30.0, **fields: Any) -> dict[str, Any]:
+    async def until(self, type_: str, timeout: float = 60.0, **fields: Any) -> dict[str, Any]:
         """Read from the beginning, or from where this has read, up to an event with such data."""
         since = self.seen[-1].offset if self.seen else 0
         wanted = type_ if type_.startswith("workflow.") else f"workflow.run.{type_}"
@@ -89,7 +89,7 @@ class Flow:
                     break
         raise AssertionError((wanted, fields, [(m.type, m.data) for m in self.seen[-6:]]))
 
-    async def end(self, timeout: float = 30.0) -> dict[str, Any]:
+    async def end(self, timeout: float = 60.0) -> dict[str, Any]:
         """Read to its end, and give that, with its type."""
         since = self.seen[-1].offset if self.seen else 0
         async with asyncio.timeout(timeout), aclosing(self._following(since)) as following:

@@ -173,9 +173,9 @@ async def test_times_that_are_over_end_a_step_or_the_run_with_all_that_runs_of_i
     flows.write(
         "slow",
         """
-        - {id: step, timeout-minutes: 0.01, continue-on-error: true, run: "sleep 60.0123"}
+        - {id: step, timeout-minutes: 0.03, continue-on-error: true, run: "sleep 60.0123"}
         - id: inside
-          timeout-minutes: 0.01
+          timeout-minutes: 0.03
           continue-on-error: true
           parallel: true
           steps: [{id: a, run: sleep 60.0123}, {id: b, sleep: 60s}]
@@ -188,7 +188,7 @@ async def test_times_that_are_over_end_a_step_or_the_run_with_all_that_runs_of_i
     assert [steps[id_].get("code") for id_ in ("step", "inside")] == ["timeout"] * 2
     assert [steps[f"inside/{id_}"]["state"] for id_ in "ab"] == ["cancelled"] * 2
     assert flows.lines() == ["failed"]
-    flows.write("whole", "timeout-minutes: 0.01\nsteps:\n  - {id: a, sleep: 60s}")
+    flows.write("whole", "timeout-minutes: 0.03\nsteps:\n  - {id: a, sleep: 60s}")
     flow = await flows.start("whole")
     end = await flow.end()
     assert (end["type"], end["code"]) == ("failed", "timeout")

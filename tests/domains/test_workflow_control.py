@@ -329,10 +329,10 @@ async def test_a_retry_that_waits_a_sleep_and_a_pause_survive_a_restart(restarte
         - id: all
           parallel: true
           steps:
-            - {id: nap, sleep: 900ms}
+            - {id: nap, sleep: 4s}
             - id: again
               run: "echo t >> tries; test $(wc -l < tries) = 2"
-              retries: {max: 1, backoff: 700ms, jitter: 0}
+              retries: {max: 1, backoff: 4s, jitter: 0}
             - {id: go, wait-for: go}
         - {id: last, run: "echo last >> log"}
         """

@@ -51,7 +51,7 @@ class Flows:
     async def follow(self, run, *until, since=0):
         seen = []
         told = self.client.subscribe(f"workflow:run:{run}", since=since)
-        async with asyncio.timeout(30), aclosing(told):
+        async with asyncio.timeout(60), aclosing(told):
             async for message in told:
                 seen.append(message)
                 at = message.data.get("stepId")
