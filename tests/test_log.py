@@ -116,7 +116,8 @@ def test_leaving_puts_everything_back(tmp_path):
     before = root.handlers[:], root.level, threading.active_count()
     with logging_here(tmp_path):
         assert root.handlers != before[0]
-    assert (root.handlers, root.level, threading.active_count()) == before
+    assert (root.handlers, root.level) == before[:2]
+    assert threading.active_count() <= before[2]  # of others, some may have ended
     assert not structlog.is_configured()
 
 
