@@ -112,7 +112,7 @@ class NodeClients:
                 found.append(message)
         return found
 
-    async def until(self, wanted: Any, timeout: float = 20.0) -> dict[str, Any]:
+    async def until(self, wanted: Any, timeout: float = 30.0) -> dict[str, Any]:
         """Take the first thing that fits, of what has been told or will be."""
         for index, seen in enumerate(self._seen):
             if wanted(seen):
