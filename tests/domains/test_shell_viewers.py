@@ -227,14 +227,16 @@ async def test_other_doors_and_patterns_see_it_as_text(connect, running):
     await viewer.exit()
     await watcher.until(lambda: len(watcher.told("shell.exit")) == 2)
     kinds = [event["type"] for event in watcher.events if event["channel"] == viewer.channel]
-    assert kinds == ["shell.created", "shell.output", "shell.exit"]
+    first, *pieces, last = kinds  # a terminal gives it in as many as it likes
+    assert (first, {*pieces}, last) == ("shell.created", {"shell.output"}, "shell.exit")
     kinds = [event["type"] for event in watcher.events if event["channel"] == "project:scratch"]
     assert kinds[-2:] == ["shell.created", "shell.exit"]
     history = f"{running.url}/api/channels/{viewer.channel}/history"
     async with running.http.get(history, headers=running.headers()) as response:
         page = await response.json()
     assert [event["type"] for event in page["events"]][-1] == "shell.exit"
-    assert page["events"][1]["data"]["data"] == "hello\r\n"
+    text = "".join(event["data"].get("data", "") for event in page["events"])
+    assert text == "hello\r\n"
 
 
 async def test_bytes_are_for_terminals_on_this_door_alone(connect):
