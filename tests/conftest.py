@@ -24,8 +24,14 @@ from daemon.core.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[1]
 
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")  # the first example imports modules, and machines are busy
+# The first example imports modules, and machines are busy: neither has a limit. The examples are
+# the same in each run, so that no change waits for what another one has done; others are searched
+# with `--hypothesis-profile=search`.
+settings.register_profile(
+    "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", settings.get_profile("same"), derandomize=False)
+settings.load_profile("same")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
