@@ -64,7 +64,7 @@ def agentcmd(environ, folder, capfdbinary):
                 capture_output=True,
                 env=env,
                 cwd=folder,
-                timeout=30,
+                timeout=60,
                 check=False,
             )
         else:
@@ -79,7 +79,7 @@ def agentcmd(environ, folder, capfdbinary):
 
 
 @contextlib.contextmanager
-def in_time(seconds=30):
+def in_time(seconds=60):
     """Fail what takes longer."""
     before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it did not end in time"))
     signal.alarm(seconds)
