@@ -45,18 +45,21 @@ def answer(type_: str, data: bytes, *, channel: str = "global", id_: bytes = b""
 
 def frame(payload: bytes, opcode: int = TEXT_FRAME) -> bytes:
     """Put a payload into one unmasked frame."""
-    size = len(payload)
+    return _head(len(payload), opcode) + payload
+
+
+def _head(size: int, opcode: int) -> bytes:
     if size < 126:
-        return b"%c%c%b" % (opcode, size, payload)
+        return b"%c%c" % (opcode, size)
     if size < 65536:
-        return b"%c\x7e%b%b" % (opcode, size.to_bytes(2, "big"), payload)
-    return b"%c\x7f%b%b" % (opcode, size.to_bytes(8, "big"), payload)
+        return b"%c\x7e%b" % (opcode, size.to_bytes(2, "big"))
+    return b"%c\x7f%b" % (opcode, size.to_bytes(8, "big"))
 
 
 def output_frame(channel: bytes, at: int, data: bytes) -> bytes:
     """Put bytes of a terminal into a binary frame; `at` is where they begin in its output."""
-    head = _OUTPUT_HEAD.pack(OUTPUT_VERSION, OUTPUT_KIND, at, len(channel))
-    return frame(b"%b%b%b" % (head, channel, data), BINARY_FRAME)
+    head = _OUTPUT_HEAD.pack(OUTPUT_VERSION, OUTPUT_KIND, at, len(channel)) + channel
+    return b"".join((_head(len(head) + len(data), BINARY_FRAME), head, data))
 
 
 def read_output(payload: bytes) -> tuple[str, int, bytes] | None:

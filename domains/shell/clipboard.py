@@ -53,7 +53,7 @@ class ClipboardFilter:
         self._held = b""
 
     def feed(self, data: bytes, *, ordinary: bool = False) -> bytes:
-        """Take the next output and give what may be shown; `ordinary` as `cut.ordinary` says."""
+        """Take the next output and give what may be shown; `ordinary` as `cut.Ordinary` says."""
         if not self._held and (ordinary or (b"\x1b" not in data and b"\xc2" not in data)):
             return data
         data = self._held + data

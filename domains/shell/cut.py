@@ -12,6 +12,9 @@ import re
 LINE_WITHIN = 8 << 10
 """Bytes within which a replay waits for the start of a line."""
 
+BEGUN = 64
+"""Bytes of a sequence that goes on in the next piece; the longest that colours has half of it."""
+
 NOISE = rb"\x00-\x17\x19\x1c-\x1f\x7f-\xff"
 """What a parser passes over within a sequence, as the inside of a character class.
 
@@ -41,15 +44,40 @@ _STEP = re.compile(rb"\n|" + SEQUENCE)
 _C1 = re.compile(rb"\xc2([\x80-\x9f])")
 _NOISE = bytes(byte for byte in range(256) if re.match(rb"[%b]" % NOISE, bytes((byte,))))
 _OTHER = re.compile(rb"\x1b(?!\[[0-;]*+[A-Zm])")
+_SO_FAR = re.compile(rb"\x1b(?:\[[0-;]*+)?")
 _INSIDE_A_CHARACTER = re.compile(rb"[\x80-\xbf]{0,3}")
 
 
-def ordinary(data: bytes) -> bool:
-    """Tell whether all sequences are whole and only move the cursor or colour, as nearly always.
+class Ordinary:
+    """Tells whether output is ordinary: all sequences are whole and only move the cursor or colour.
 
-    What looks for others need not look then: one search serves them all.
+    Nearly all output is, and what looks for other sequences need not look then: one search serves
+    them all. It sees each piece as soon as it was read (`TerminalPump.glance`).
     """
-    return b"\xc2" not in data and _OTHER.search(data) is None
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._so_far = True
+        self._begun = b""
+
+    def look(self, piece: bytes) -> None:
+        """Take the next piece."""
+        if not self._so_far:
+            return
+        if self._begun:
+            piece, self._begun = self._begun + piece, b""
+        other = _OTHER.search(piece)
+        if b"\xc2" in piece:  # it may begin a control of 8 bits
+            self._so_far = False
+        elif other is not None:
+            self._begun = piece[other.start() :]
+            self._so_far = len(self._begun) <= BEGUN and bool(_SO_FAR.fullmatch(self._begun))
+
+    def take(self) -> bool:
+        """Answer for all pieces since the last answer, which end here."""
+        answer = self._so_far and not self._begun
+        self._so_far, self._begun = True, b""
+        return answer
 
 
 def seven_bit(data: bytes) -> bytes:

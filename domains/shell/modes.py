@@ -168,7 +168,7 @@ class Tracker:
         self.folder = ""
 
     def feed(self, data: bytes, *, ordinary: bool = False) -> None:
-        """Take the next output; `ordinary` as `cut.ordinary` says."""
+        """Take the next output; `ordinary` as `cut.Ordinary` says."""
         before = self.modes
         ordinary = ordinary and not before.pending
         if before.pending:

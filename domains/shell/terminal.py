@@ -14,10 +14,10 @@ from daemon.core.errors import Conflict
 from daemon.core.journal import Journal
 from daemon.core.program import Size
 from daemon.core.task import Task
-from daemon.core.terminal import TerminalProcess
+from daemon.core.terminal import READ_BYTES, TerminalProcess
 from domains.shell.clipboard import ClipboardFilter
 from domains.shell.commands import Terminal
-from domains.shell.cut import ordinary
+from domains.shell.cut import Ordinary
 from domains.shell.events import (
     ShellCreated,
     ShellError,
@@ -39,8 +39,8 @@ AT_ONCE = 4 << 10
 WINDOW = 0.004
 """Seconds that output beyond that is collected for."""
 
-CHUNK_BYTES = 64 << 10
-"""Bytes of output that are not collected any further."""
+CHUNK_BYTES = READ_BYTES
+"""Bytes of output that are not collected any further: a turn of the loop in a flood."""
 
 NUDGE = 0.05
 """Seconds between the two sizes that have a full-screen program draw its screen anew."""
@@ -92,6 +92,7 @@ class LiveTerminal:
         self._patience: asyncio.TimerHandle | None = None
         self._filter = None if clipboard else ClipboardFilter()
         self._tracker = Tracker()
+        self._ordinary = Ordinary()
         self._waiting: list[bytes] = []
         self._size = 0
         self._half = b""
@@ -108,6 +109,7 @@ class LiveTerminal:
     def started(self, task: Task) -> None:
         """Tell that the program runs."""
         self._process = cast(TerminalProcess, task.process)
+        self._process.pump.glance = self._ordinary.look
         task.expect_output(False)
         self._change(pid=task.pid)
         self._journal.adopt(self.log)
@@ -195,8 +197,8 @@ class LiveTerminal:
             self._timer = None
         data = b"".join(self._waiting)
         self._waiting.clear()
-        usual = ordinary(data)
-        if self._filter is not None:  # here, and not at each of the many small reads of a flood
+        usual = self._ordinary.take()
+        if self._filter is not None:
             shown = self._filter.feed(data, ordinary=usual)
             usual = usual and shown is data
             data = shown + (self._filter.flush() if last else b"")

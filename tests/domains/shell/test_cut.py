@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domains.shell.clipboard import ClipboardFilter
-from domains.shell.cut import LINE_WITHIN, SEQUENCE, ordinary, safe_start, seven_bit, unfinished
+from domains.shell.cut import (
+    BEGUN,
+    LINE_WITHIN,
+    SEQUENCE,
+    Ordinary,
+    safe_start,
+    seven_bit,
+    unfinished,
+)
 from domains.shell.modes import Tracker
 
 SEQUENCES = [
@@ -114,15 +122,33 @@ PIECES = [
 ]
 
 
-@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join), max_size=5))
-def test_knowing_that_output_is_ordinary_changes_nothing_but_the_time(pieces):
+def ordinary(*pieces):
+    """Ask about output that was read in these pieces."""
+    asked = Ordinary()
+    for piece in pieces:
+        asked.look(piece)
+    return asked.take()
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=4), max_size=5))
+def test_knowing_that_output_is_ordinary_changes_nothing_but_the_time(turns):
     slow, quick = Tracker(), Tracker()
     shown, soon = ClipboardFilter(), ClipboardFilter()
-    for piece in pieces:
-        slow.feed(piece)
-        quick.feed(piece, ordinary=ordinary(piece))
+    asked = Ordinary()
+    for pieces in turns:
+        for piece in pieces:
+            asked.look(piece)
+        usual, data = asked.take(), b"".join(pieces)
+        slow.feed(data)
+        quick.feed(data, ordinary=usual)
         assert (quick.modes, quick.title) == (slow.modes, slow.title)
-        assert soon.feed(piece, ordinary=ordinary(piece)) == shown.feed(piece)
+        assert soon.feed(data, ordinary=usual) == shown.feed(data)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=6).map(b"".join), st.integers(1, 5))
+def test_it_does_not_matter_into_which_pieces_output_falls(data, size):
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    assert ordinary(*pieces) == ordinary(data)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +161,18 @@ def test_what_names_or_asks_or_is_cut_is_not_ordinary(data):
 
 def test_what_moves_and_colours_is_ordinary():
     assert ordinary("\x1b[1;31mname\x1b[0m é\x1b[2;5H\x1b[K\n".encode())
+
+
+def test_a_sequence_of_digits_without_end_is_looked_at_once():
+    assert ordinary(b"\x1b[", b"1;" * (BEGUN // 2 - 1), b"m")
+    assert not ordinary(b"\x1b[", b"1;" * BEGUN, b"m")
+
+
+def test_each_answer_is_about_what_came_since_the_last_one():
+    asked = Ordinary()
+    asked.look(b"\x1b]0;title\x07")
+    assert not asked.take()
+    asked.look(b"text \x1b[3")
+    assert not asked.take()
+    asked.look(b"1m text")
+    assert asked.take()
