@@ -15,6 +15,7 @@ from daemon.core.events import Event, event
 
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
+NULL = msgspec.Raw(b"null")
 NO_DATA = msgspec.Raw(b"{}")
 """What no data, and null, stand for."""
 
@@ -141,7 +142,16 @@ class Request(msgspec.Struct, frozen=True):
         return decoded
 
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+class _Fields(msgspec.Struct):
+    """A message as it came."""
+
+    type: str
+    id: msgspec.Raw = NULL
+    channel: msgspec.Raw = NULL
+    data: msgspec.Raw = NO_DATA
+
+
+_fields = msgspec.json.Decoder(_Fields)
 _text = msgspec.json.Decoder(str)
 
 
@@ -177,27 +187,26 @@ def parse(text: str | bytes) -> Request:
     """Read one message; BadMessage when it has no string `type`, Refused when the rest is wrong."""
     try:
         fields = _fields.decode(text)
-        type_ = _text.decode(fields["type"])
     except RecursionError:
         raise Refused(b"", BadRequest("the message is nested too deeply")) from None
-    except (msgspec.DecodeError, UnicodeError, KeyError):
+    except (msgspec.DecodeError, UnicodeError):
         raise _not_read(text) from None
-    id_ = bytes(fields.get("id", b""))
+    id_ = bytes(fields.id)
     if id_ == b"null":
         id_ = b""
     if id_ and (id_[:1] not in b'"-0123456789' or len(id_) > ID_BYTES):
         raise Refused(b"", BadRequest(f"an id is a string or a number of {ID_BYTES} bytes at most"))
     channel: str | None = None
-    if bytes(fields.get("channel", b"null")) != b"null":  # a Raw equals no bytes
+    if bytes(fields.channel) != b"null":  # a Raw equals no bytes
         try:
-            channel = parse_channel(_text.decode(fields["channel"]))
+            channel = parse_channel(_text.decode(fields.channel))
         except msgspec.DecodeError:
             raise Refused(id_, InvalidChannel("a channel is a string")) from None
         except InvalidChannel as error:
-            if type_ not in ("subscribe", "unsubscribe"):  # they answer with an error of their own
+            if fields.type not in ("subscribe", "unsubscribe"):  # which answer on their own
                 raise Refused(id_, error) from None
-            channel = _text.decode(fields["channel"])
-    data = fields.get("data", NO_DATA)
-    if bytes(data) == b"null" and type_ != "ping":  # which gives back what it got
+            channel = _text.decode(fields.channel)
+    data = fields.data
+    if bytes(data) == b"null" and fields.type != "ping":  # which gives back what it got
         data = NO_DATA
-    return Request(type_, id_, channel, data)
+    return Request(fields.type, id_, channel, data)

@@ -28,7 +28,7 @@ from domains.shell.events import (
     ShellTitle,
 )
 from domains.shell.log import OUTPUT, TerminalLog, View
-from domains.shell.modes import Modes, Tracker
+from domains.shell.modes import Tracker
 from domains.shell.pace import Pace
 from domains.shell.recording import Recording
 from domains.shell.sizes import Sizes
@@ -213,17 +213,17 @@ class LiveTerminal:
             data, self._half = data[:end], data[end:]
         if not data:
             return
-        modes, title, folder = self._tracker.modes, self._tracker.title, self._tracker.folder
+        self._append(data)  # first of all: somebody waits for it
+        title, folder = self._tracker.title, self._tracker.folder
         self._tracker.feed(data, ordinary=usual)
-        self._append(data, modes)
         if (self._tracker.title, self._tracker.folder) != (title, folder):
             title, folder = self._tracker.title, self._tracker.folder
             self._change(title=title, folder=folder)
             self._bus.emit(ShellTitle(terminal_id=self.terminal.id, title=title, folder=folder))
 
-    def _append(self, data: bytes, modes: Modes) -> None:
+    def _append(self, data: bytes) -> None:
         at = self.log.size
-        self.log.write(data, modes)
+        self.log.write(data, self._tracker.modes)
         self._journal.filled(self.log, len(data))
         self._bus.announce(
             OUTPUT,
