@@ -74,7 +74,6 @@ ELSEWHERE = {
     "daemon/web/peer.py": "tests/web/test_gateway.py",
     "daemon/web/requests.py": "tests/web/test_gateway.py",
     "daemon/web/socketio_packets.py": "tests/web/test_socketio.py",
-    "daemon/web/websocket.py": "tests/web/test_gateway.py",
     "domains/system": "tests/domains/test_task.py",
 }
 """What is tested by a file that does not bear its name; a domain has one file for its folder."""

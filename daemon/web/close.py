@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Self
 
+PROTOCOL_ERROR, ABNORMAL, NO_TEXT = 1002, 1006, 1007
+"""What a broken rule, an end without a goodbye and text that is no UTF-8 are called (RFC 6455)."""
+
 
 class CloseCode(IntEnum):
     """A code with what it means to a client; those from 4400 on are this daemon's own."""

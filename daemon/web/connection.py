@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
-from aiohttp import WSMsgType, web
 
 from daemon.core import frames
 from daemon.core.channel_log import Batch, ChannelLog
@@ -27,16 +27,16 @@ class Connection(Peer):
 
     def __init__(
         self,
-        ws: web.WebSocketResponse,
         transport: asyncio.Transport,
+        drain: Callable[[], Awaitable[None]],
         *,
         buffer_bytes: int,
         rate: int,
     ) -> None:
-        """Take over a prepared WebSocket; it must not compress, since shared frames do not."""
+        """Write to this transport; `drain` waits until it takes more, or raises ConnectionError."""
         super().__init__(rate=rate)
         self.heard_at = self.pinged_at = time.monotonic()
-        self._ws = ws
+        self._drain = drain
         self._outlet = Outlet(transport, buffer_bytes)
         self._out: list[bytes] = []
         self._farewell: asyncio.TimerHandle | None = None
@@ -70,12 +70,11 @@ class Connection(Peer):
         """Wait until the socket takes more; False when it is gone."""
         if not self.has_room():
             try:
-                # With writer_limit=0 this awaits the transport; the peer ignores the empty PONG.
-                await self._ws.send_frame(b"", WSMsgType.PONG)
-            except (ConnectionError, RuntimeError):
+                await self._drain()
+            except ConnectionError:
                 return False
         await asyncio.sleep(0)  # a page is a turn: others get theirs
-        return not self._outlet.transport.is_closing() and not self._ws.closed
+        return self.code is None and not self._outlet.transport.is_closing()
 
     def overtaken(self, where: ChannelLog) -> None:
         """Cut the client off; when it resumes, the answer says `recovered: false`."""

@@ -22,7 +22,7 @@ from daemon.web.connection import CLOSE_TIMEOUT
 from daemon.web.engineio_session import CLOSE, SEPARATOR, Client, Session
 from daemon.web.outlet import WRITE_BYTES, Outlet
 from daemon.web.peer import WebSettings
-from daemon.web.websocket import accept
+from daemon.web.websocket import WebSocket, accept
 
 OPEN, PING, PONG, NOOP = b"0", b"2", b"3", b"6"
 """Packets, or what they begin with; `CLOSE` is the session's own."""
@@ -115,7 +115,7 @@ class EngineIo:
             await self._carry(ws, request, session)
         finally:
             self._forget(session)
-        return ws
+        return ws.response
 
     def _begin(self, request: web.Request) -> Session:
         token = token_of(request.headers, request.query)
@@ -152,10 +152,10 @@ class EngineIo:
                 self._forget(session)
         elif request.transport is not None:
             request.transport.close()  # the session polls on
-        return ws
+        return ws.response
 
     @staticmethod
-    async def _probed(ws: web.WebSocketResponse, request: web.Request, session: Session) -> bool:
+    async def _probed(ws: WebSocket, request: web.Request, session: Session) -> bool:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
                 if (await ws.receive()).data != "2probe" or request.transport is None:
@@ -168,9 +168,7 @@ class EngineIo:
 
     # The WebSocket
 
-    async def _carry(
-        self, ws: web.WebSocketResponse, request: web.Request, session: Session
-    ) -> None:
+    async def _carry(self, ws: WebSocket, request: web.Request, session: Session) -> None:
         transport = request.transport
         if transport is not None and session.code is None:
             session.go_over(request, transport)
@@ -178,8 +176,9 @@ class EngineIo:
         elif transport is not None:
             transport.abort()  # it ended during the handshake, and nobody else would end this
 
-    async def _listen(self, ws: web.WebSocketResponse, session: Session) -> None:
+    async def _listen(self, ws: WebSocket, session: Session) -> None:
         """Hear a client until it is gone, or has had time to hear that we are."""
+        code, reason = int(CloseCode.NORMAL), "transport close"
         while True:
             message = await ws.receive()
             session.heard_at = time.monotonic()
@@ -195,11 +194,14 @@ class EngineIo:
                     session.pong(message.data)
                 case WSMsgType.PONG:
                     pass
+                case WSMsgType.ERROR:
+                    code, reason = message.data.code, message.data.reason
+                    break
                 case _:
                     break
             if not session.has_room() and not await session.room():
                 continue  # it has ended: what follows is read and forgotten, up to the close
-        self.end(session, CloseCode.NORMAL, "transport close")
+        self.end(session, code, reason)
         session.part()
 
     # Polling
@@ -290,7 +292,7 @@ class EngineIo:
             case _:
                 session.client.object_to("this is no packet of Engine.IO 4")
 
-    def end(self, session: Session, code: CloseCode, reason: str) -> None:
+    def end(self, session: Session, code: int, reason: str) -> None:
         """End one; what is written to it still leaves, if it is taken soon."""
         if session.code is not None:
             return

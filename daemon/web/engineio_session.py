@@ -62,7 +62,7 @@ class Session:
         self.token = token
         self.sid = secrets.token_urlsafe(15)
         self.outlet: Outlet | None = None
-        self.code: CloseCode | None = None
+        self.code: int | None = None
         self.opened = self.heard_at = self.pinged_at = self.polled_at = time.monotonic()
         self.received = 0
         self.polled = 0
@@ -181,7 +181,7 @@ class Session:
             self.polled_at = now
         return now - self.polled_at > timeout
 
-    def end(self, code: CloseCode, reason: str) -> None:
+    def end(self, code: int, reason: str) -> None:
         """End it: the WebSocket after what is written, or with the next poll; once."""
         if self.code is not None:
             return

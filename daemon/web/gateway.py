@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import structlog
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from daemon import __version__
 from daemon.core.commands import Caller
 from daemon.core.errors import AgentcmdError, BadMessage, BadRequest, RateLimited, Unauthorized
 from daemon.core.fanout import Fanout
 from daemon.web.auth import SUBPROTOCOL, Admission, AuthSettings, Tokens
-from daemon.web.close import CloseCode
+from daemon.web.close import ABNORMAL, CloseCode
 from daemon.web.connection import Connection
 from daemon.web.expiry import Expiry
 from daemon.web.looks import looks
 from daemon.web.messages import Authenticate, Connected, Draining, Refused, Request, parse
 from daemon.web.peer import WebSettings
+from daemon.web.receiver import Message
 from daemon.web.requests import Requests
-from daemon.web.websocket import accept
+from daemon.web.websocket import WebSocket, accept
 
 log = structlog.get_logger(__name__)
 
@@ -31,9 +33,7 @@ SWEEP = 0.5
 """Seconds between two looks at all connections."""
 
 LINGER = 1.0
-"""Seconds in which what a client still sends is read after 1009, so that no reset hides it."""
-
-PROTOCOL_ERROR = 1002
+"""Seconds in which what a client still sends is read after 1009, so that no reset hides that."""
 
 OPENING_MESSAGES = ("auth",)
 NOT_INTRODUCED = 'the first message must be {"type":"auth","data":{"token":...}}'
@@ -67,15 +67,12 @@ class Gateway:
         self._draining = False
         self._empty = asyncio.Event()
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one client from its handshake to its end."""
         ws = await accept(request, max_bytes=self._web.max_message_bytes, protocols=(SUBPROTOCOL,))
-        transport = request.transport
-        if transport is None:
-            return ws
         peer = Connection(
-            ws,
-            transport,
+            ws.transport,
+            request.writer.drain,
             buffer_bytes=self._web.buffer_bytes,
             rate=self._web.messages_per_second,
         )
@@ -90,17 +87,16 @@ class Gateway:
                     peer.close(CloseCode.TOO_MANY, "too many connections")
                 else:
                     await self._serve(ws, peer, request)
-                if peer.code is not None:
-                    await self._see_off(ws)
+                await self._see_off(ws)
             finally:
                 self.connections.discard(peer)
                 self._fanout.leave(peer)
                 peer.end()
                 self.sent_bytes += peer.sent
-                peer.log_end("websocket", int(peer.code or ws.close_code or 0) or None)
+                peer.log_end("websocket", int(peer.code or ABNORMAL))
                 if not self.connections:
                     self._empty.set()
-        return ws
+        return ws.response
 
     async def run(self) -> None:
         """Watch over the connections until cancelled: pings, silence, stalls."""
@@ -125,9 +121,7 @@ class Gateway:
 
     # One client
 
-    async def _serve(
-        self, ws: web.WebSocketResponse, peer: Connection, request: web.Request
-    ) -> None:
+    async def _serve(self, ws: WebSocket, peer: Connection, request: web.Request) -> None:
         opening: Request | None = None
         try:
             caller = self._admission.caller(request)
@@ -154,23 +148,21 @@ class Gateway:
         expiry.arm(caller)
         peer.on_renewal = expiry.arm
         try:
-            while peer.code is None:
-                message = await ws.receive()
-                peer.heard_at = time.monotonic()
-                if not await self._heed(ws, peer, message):
-                    return
+            while peer.code is None and not ws.over:
+                await ws.listen(partial(self._hear, peer))
                 if not peer.has_room() and not await peer.room():
                     return  # one who does not read is not read either
         finally:
             expiry.disarm()
 
-    async def _first(self, ws: web.WebSocketResponse, peer: Connection) -> Request | None:
+    async def _first(self, ws: WebSocket, peer: Connection) -> Request | None:
         """Wait for the first message; None when the peer leaves instead."""
         try:
             async with asyncio.timeout(self._auth.timeout):
                 message = await ws.receive()
                 while message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    if not await self._heed(ws, peer, message):
+                    self._heed(peer, message)
+                    if ws.over:
                         return None
                     message = await ws.receive()
         except TimeoutError:
@@ -199,10 +191,15 @@ class Gateway:
             peer.refuse(error, channel=opening.answer_channel, id_=opening.id)
         peer.close(CloseCode.UNAUTHORIZED, error.code)
 
-    async def _heed(self, ws: web.WebSocketResponse, peer: Connection, message: WSMessage) -> bool:
-        """Take one frame; False at the end of the connection."""
-        if peer.code is not None and message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-            return True  # said before it heard our goodbye
+    def _hear(self, peer: Connection, message: Message) -> bool:
+        """Take one message; False where no more is to come, or not now."""
+        peer.heard_at = time.monotonic()
+        self._heed(peer, message)
+        return peer.code is None and peer.has_room()
+
+    def _heed(self, peer: Connection, message: Message) -> None:
+        if peer.code is not None:
+            return  # said before it heard our goodbye
         match message.type:
             case WSMsgType.TEXT:
                 peer.received += len(message.data)
@@ -211,47 +208,21 @@ class Gateway:
                 peer.strike(BadMessage("binary messages are not known here"))
             case WSMsgType.PING:
                 peer.pong(message.data)
-            case WSMsgType.PONG:
-                pass
             case WSMsgType.ERROR:
-                peer.code = peer.code or getattr(message.data, "code", None) or ws.close_code
-                await self._linger(ws)
-                return False
+                peer.close(message.data.code, message.data.reason)
             case WSMsgType.CLOSE:
-                peer.close(_echo_of(message.data), "")
-                return False
-            case _:
-                return False
-        return True
+                peer.close(message.data or CloseCode.NORMAL, "")
 
     @staticmethod
-    async def _see_off(ws: web.WebSocketResponse) -> None:
+    async def _see_off(ws: WebSocket) -> None:
         """Read until the peer has heard our goodbye; its own, a cut, or the end of its patience."""
-        going = (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG)
-        while (await ws.receive()).type in going:
-            pass
-
-    @staticmethod
-    async def _linger(ws: web.WebSocketResponse) -> None:
-        """Read what a refused message still brings: a reset would swallow our close frame."""
-        transport_socket = ws.get_extra_info("socket")
-        if transport_socket is None:
-            return
-        try:
-            own = transport_socket.dup()  # outlives the transport, which is closing
-        except OSError:
-            return
-        with own:
-            own.setblocking(False)
-            loop = asyncio.get_running_loop()
-            try:
+        while not ws.over:
+            await ws.receive()
+        if ws.broken:
+            ws.transport.write_eof()
+            with suppress(TimeoutError):
                 async with asyncio.timeout(LINGER):
-                    await asyncio.sleep(0)
-                    own.shutdown(socket.SHUT_WR)
-                    while await loop.sock_recv(own, 1 << 18):
-                        pass
-            except (TimeoutError, OSError):
-                pass
+                    await ws.gone()
 
     # All clients
 
@@ -266,11 +237,3 @@ class Gateway:
             elif now - max(peer.heard_at, peer.pinged_at) > self._web.heartbeat:
                 peer.pinged_at = now
                 peer.ping()
-
-
-def _echo_of(code: int | None) -> int:
-    """Give the code that answers a client's goodbye (RFC 6455, section 7.4)."""
-    if not code:
-        return CloseCode.NORMAL
-    never_sent = code == 1006 or code >= 5000  # the rest aiohttp has refused
-    return PROTOCOL_ERROR if never_sent else code

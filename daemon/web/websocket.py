@@ -1,43 +1,184 @@
-"""The handshake of a WebSocket, as every door that has one takes it."""
+"""A WebSocket as every door that has one takes it: the handshake, and what the client sends.
+
+What is sent to the client is not here: frames are shared, and go straight to the transport.
+"""
 
 from __future__ import annotations
 
-from aiohttp import web
+import asyncio
+import base64
+import hashlib
+from collections.abc import Callable
+from contextvars import Context, copy_context
+
+from aiohttp import WSMsgType, web
 
 from daemon.core.errors import BadRequest
+from daemon.web.receiver import Message, Receiver, Violation
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""What proves that the server has understood the handshake (RFC 6455, section 1.3)."""
+
+OVER = Message(WSMsgType.CLOSED, b"")
+"""What `receive` gives when nothing follows."""
+
+
+class WebSocket:
+    """A client's frames, from the handshake to the end; who does not ask for more gets no more."""
+
+    def __init__(self, transport: asyncio.Transport, receiver: Receiver) -> None:
+        """Read from a transport; aiohttp feeds what it reads."""
+        self.transport = transport
+        self.over = False
+        """Whether the client has said goodbye, has broken the protocol, or is gone."""
+        self.broken = False
+        """Whether it has broken the protocol: what it still sends cannot be read."""
+        self.response: web.StreamResponse
+        self._receiver = receiver
+        self._gone = False
+        self._hear: Callable[[Message], bool] | None = None
+        self._context: Context
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def receive(self) -> Message:
+        """Wait for the next message: an ERROR's data is the Violation, and CLOSED is the end."""
+        while (message := self._next()) is None:
+            if self.over:
+                return OVER
+            await self._more()
+        return message
+
+    async def listen(self, hear: Callable[[Message], bool]) -> None:
+        """Have each message heard in the turn of the loop that reads it, until `hear` has enough.
+
+        Ends with the client, too. A waiter for each message, and a turn of the loop until it runs,
+        would be a tenth of the time that a key takes to a terminal and back.
+        """
+        while (message := self._next()) is not None:
+            if not hear(message):
+                return
+        if self.over:
+            return
+        self._hear, self._context = hear, copy_context()
+        try:
+            await self._more()
+        finally:
+            self._hear = None
+
+    async def gone(self) -> None:
+        """Read and forget until the client has closed its side: a reset would hide our goodbye."""
+        self.over = True
+        while not self._gone:
+            await self._more()
+
+    # aiohttp's side: it has the transport's protocol, and takes this for its parser
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Take what was read; gives that it is not the end, and that nothing is left over."""
+        if not self.over:
+            self._receiver.feed(data)
+        if self._hear is not None:
+            self._context.run(self._heard, self._hear)
+        elif self._waiter is not None:
+            self._wake()
+        else:
+            self.transport.pause_reading()
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Learn that nothing more is read."""
+        self.over = self._gone = True
+        self._wake()
+
+    # Inside
+
+    def _heard(self, hear: Callable[[Message], bool]) -> None:
+        try:
+            while (message := self._next()) is not None:
+                if not hear(message):
+                    self._wake()
+                    return
+            if self.over:
+                self._wake()
+        except Exception as error:  # noqa: BLE001  # whoever listens shall have it
+            self._wake(error)
+
+    def _next(self) -> Message | None:
+        if self.over:
+            return None
+        try:
+            message = self._receiver.next()
+        except Violation as violation:
+            self.broken = True
+            message = Message(WSMsgType.ERROR, violation)
+        if message is not None and message.type in (WSMsgType.CLOSE, WSMsgType.ERROR):
+            self.over = True
+        return message
+
+    async def _more(self) -> None:
+        if self._gone:
+            return
+        self._waiter = self._loop.create_future()
+        self.transport.resume_reading()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self, error: Exception | None = None) -> None:
+        self._hear = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
 
 
 async def accept(
     request: web.Request, *, max_bytes: int, protocols: tuple[str, ...] = ()
-) -> web.WebSocketResponse:
+) -> WebSocket:
     """Take a WebSocket in, one whose frames are ours to write and to answer.
 
     It never compresses, since frames are shared, and a compressor costs a client 300 KB. A message
-    over `max_bytes` ends it with 1009. HTTPBadRequest where the request is no handshake.
+    over `max_bytes` is a Violation with 1009. HTTPBadRequest where the request is no handshake.
     """
-    ws = web.WebSocketResponse(
-        autoclose=False,
-        heartbeat=None,
-        autoping=False,
-        compress=False,
-        max_msg_size=max_bytes + 1,
-        writer_limit=0,
-        protocols=protocols,
-    )
-    if not _is_handshake(ws, request):
+    offered = _handshake(request, protocols)
+    if offered is None:
         raise web.HTTPBadRequest(
             reason="this is for WebSocket clients, version 13; read with /api/events",
             headers={"Sec-WebSocket-Version": "13"},
         )
+    response = web.StreamResponse(status=101, headers=offered)
+    response.force_close()
     try:
-        await ws.prepare(request)
+        await response.prepare(request)
     except ConnectionError:
         raise BadRequest("the handshake broke off") from None
-    return ws
+    if request.transport is None:
+        raise BadRequest("the handshake broke off")
+    websocket = WebSocket(request.transport, Receiver(max_bytes))
+    websocket.response = response
+    request.protocol.set_parser(websocket)  # type: ignore[arg-type]  # two methods are what it is
+    request.protocol.keep_alive(False)
+    return websocket
 
 
-def _is_handshake(ws: web.WebSocketResponse, request: web.Request) -> bool:
+def _handshake(request: web.Request, protocols: tuple[str, ...]) -> dict[str, str] | None:
+    """Give the headers that answer a handshake; None where the request is none."""
     try:
-        return bool(ws.can_prepare(request))
+        ready = web.WebSocketResponse(protocols=protocols).can_prepare(request)
     except ValueError:  # a key that is no ASCII
-        return False
+        return None
+    if not ready.ok:
+        return None
+    key = request.headers["Sec-WebSocket-Key"].encode()
+    proof = hashlib.sha1(key + GUID, usedforsecurity=False).digest()
+    headers = {
+        "Upgrade": "websocket",
+        "Connection": "upgrade",
+        "Sec-WebSocket-Accept": base64.b64encode(proof).decode(),
+    }
+    return headers | ({"Sec-WebSocket-Protocol": ready.protocol} if ready.protocol else {})

@@ -5,40 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import itertools
 import json
-import operator
 import socket
 from urllib.parse import urlsplit
 
 import pytest
+from client_frames import BINARY, CLOSE, MORE, PING, PONG, TEXT, fragments, frame, goodbye
 from support import RawSocket, emit_lines, written
 
-MORE, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 LIMIT = 1 << 20
 KEY, GUID = "dGhlIHNhbXBsZSBub25jZQ==", "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-
-def frame(payload="", opcode=TEXT, *, fin=True, rsv=0, mask=b"\x9a\x00\xff\x2c", size=-1, width=0):
-    """Make a client's frame; `size` is the length it claims, `width` the bytes to write it in."""
-    data = payload.encode() if isinstance(payload, str) else payload
-    size = len(data) if size < 0 else size
-    width = width or (1 if size < 126 else 2 if size < 65536 else 8)
-    length = size if width == 1 else {2: 126, 8: 127}[width]
-    head = bytes((0x80 * fin | rsv | opcode, 0x80 * bool(mask) | length))
-    masked = bytes(map(operator.xor, data, itertools.cycle(mask))) if mask else data
-    return head + (size.to_bytes(width, "big") if width > 1 else b"") + mask + masked
-
-
-def fragments(*pieces, opcode=TEXT):
-    """Make the frames of one message."""
-    last = len(pieces) - 1
-    return [frame(text, MORE if n else opcode, fin=n == last) for n, text in enumerate(pieces)]
-
-
-def goodbye(code, reason=b""):
-    """Make a Close."""
-    return frame(code.to_bytes(2, "big") + reason, CLOSE)
 
 
 def asking(id_=1, data=None):
@@ -261,12 +237,15 @@ async def test_text_that_is_no_utf8_is_refused_in_one_frame_and_in_several(end, 
 # Masks, reserved bits, opcodes
 
 
-@pytest.mark.parametrize("form", [{"mask": b""}, {"width": 2}, {"width": 8}], ids=str)
-async def test_no_mask_or_a_longer_length_than_needed_is_refused_or_does_no_harm(ws, form):
-    """The first must be refused (section 5.1); what reads frames for us takes both as they are."""
-    ws.put(frame(asking(data="x" * 50), **form))
-    opcode, payload = await ws.frame()
-    assert (payload == b"\x03\xea") if opcode == CLOSE else (b'"' + b"x" * 50 + b'"' in payload)
+async def test_a_frame_without_a_mask_is_refused(end):
+    assert await end(frame(asking(), mask=b"")) == 1002
+    assert await end(frame("", PING, mask=b"")) == 1002
+
+
+@pytest.mark.parametrize("width", [2, 8])
+async def test_a_longer_length_than_needed_does_no_harm(ws, width):
+    ws.put(frame(asking(data="x" * 50), width=width))
+    assert await ws.answer() == "x" * 50
 
 
 @pytest.mark.parametrize("opcode", range(16))

@@ -1,0 +1,180 @@
+"""What a client sends over a WebSocket: bytes as they come, messages out of them (RFC 6455).
+
+It neither waits nor writes. aiohttp has such a reader as well, which puts messages into a queue for
+a task; here each is taken out by whoever carries it out, in the turn of the loop that has read it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from aiohttp import WSMsgType
+
+from daemon.web.close import NO_TEXT, PROTOCOL_ERROR, CloseCode
+
+FINAL, RESERVED, OPCODE, MASKED, LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
+"""Bits of the first two bytes of a frame."""
+
+MASK_BYTES = 4
+CONTROL = 0x08
+"""The bit of an opcode that marks a control frame, of 125 bytes and one fragment at most."""
+
+CONTINUATION = 0
+KNOWN = {
+    each.value: each
+    for each in (
+        WSMsgType.TEXT,
+        WSMsgType.BINARY,
+        WSMsgType.CLOSE,
+        WSMsgType.PING,
+        WSMsgType.PONG,
+    )
+}
+
+CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
+"""Close codes that may be sent (section 7.4, and those that were registered later)."""
+
+
+class Message(NamedTuple):
+    """A message: `data` is the str of a TEXT, the code of a CLOSE (0 where none came), or bytes."""
+
+    type: WSMsgType
+    data: Any
+
+
+class Violation(Exception):  # ends the connection, is no failure of ours
+    """What must not be sent; nothing after it can be read."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        """Say it with the close code that answers it."""
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Receiver:
+    """The frames of one client."""
+
+    __slots__ = ("_at", "_begun", "_data", "_kind", "_limit", "_needed", "_partial")
+
+    def __init__(self, max_bytes: int) -> None:
+        """Take messages of so many bytes at most."""
+        self._limit = max_bytes
+        self._data = b""
+        self._at = 0
+        self._partial = bytearray()
+        self._needed = 0
+        self._kind: WSMsgType | None = None
+        self._begun = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read; `next` gives the messages in it."""
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._needed:
+                return
+            data = bytes(self._partial)
+            self._partial = bytearray()
+        elif self._at < len(self._data):
+            data = self._data[self._at :] + data
+        self._data, self._at = data, 0
+
+    def next(self) -> Message | None:
+        """Give the next message, None where it is not whole yet; Violation where it is none."""
+        while (frame := self._frame()) is not None:
+            final, kind, payload = frame
+            if kind is WSMsgType.TEXT and final:
+                return Message(kind, _text(payload))
+            if kind is WSMsgType.CLOSE:
+                return Message(kind, _code(payload))
+            if (kind is WSMsgType.BINARY and final) or (kind is not None and kind & CONTROL):
+                return Message(kind, payload)
+            self._begun += payload
+            self._kind = kind or self._kind
+            if final:
+                return self._joined()
+        return None
+
+    def _joined(self) -> Message:
+        kind, whole = self._kind, bytes(self._begun)
+        self._kind, self._begun = None, bytearray()
+        if kind is WSMsgType.TEXT:
+            return Message(kind, _text(whole))
+        return Message(WSMsgType.BINARY, whole)
+
+    def _frame(self) -> tuple[int, WSMsgType | None, bytes] | None:
+        """Take the next frame: whether it is final, its kind (None continues one), its payload."""
+        data, at = self._data, self._at
+        start = at + 2
+        if len(data) < start:
+            self._wait(2)
+            return None
+        first, second = data[at], data[at + 1]
+        size = second & LENGTH
+        if size > 125:
+            wide = 2 if size == 126 else 8
+            start += wide
+            if len(data) < start:
+                self._wait(start - at)
+                return None
+            size = int.from_bytes(data[at + 2 : start], "big")
+        kind = self._checked(first, second, size)
+        start += MASK_BYTES
+        end = start + size
+        if len(data) < end:
+            self._wait(end - at)
+            return None
+        self._at = end
+        payload = unmasked(data[start:end], data[start - MASK_BYTES : start])
+        return first & FINAL, kind, payload
+
+    def _checked(self, first: int, second: int, size: int) -> WSMsgType | None:
+        """Refuse a frame by its head alone, before its payload is waited for."""
+        opcode = first & OPCODE
+        kind = KNOWN.get(opcode)
+        if first & RESERVED or (kind is None and opcode != CONTINUATION):
+            raise Violation(PROTOCOL_ERROR, "no extension was agreed on")
+        if not second & MASKED:
+            raise Violation(PROTOCOL_ERROR, "a client masks its frames")
+        if opcode & CONTROL:
+            if not first & FINAL or second & LENGTH > 125:
+                raise Violation(PROTOCOL_ERROR, "a control frame has 125 bytes at most")
+            return kind
+        if (kind is None) is (self._kind is None):
+            raise Violation(PROTOCOL_ERROR, "a fragment out of its order")
+        if len(self._begun) + size > self._limit:
+            raise Violation(CloseCode.TOO_BIG, f"a message has {self._limit} bytes at most")
+        return kind
+
+    def _wait(self, needed: int) -> None:
+        """Keep the beginning of a frame until so many bytes of it are there."""
+        if self._at < len(self._data):
+            self._partial += self._data[self._at :]
+            self._needed = needed
+        self._data, self._at = b"", 0
+
+
+def unmasked(data: bytes, mask: bytes) -> bytes:
+    """Take the mask off, or put it on (section 5.3); as numbers, which are quick at any size."""
+    size = len(data)
+    key = (mask * (size // MASK_BYTES + 1))[:size]
+    plain = int.from_bytes(data, "little") ^ int.from_bytes(key, "little")
+    return plain.to_bytes(size, "little")
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise Violation(NO_TEXT, "text is UTF-8") from None
+
+
+def _code(payload: bytes) -> int:
+    """Read the code of a goodbye; 0 where it has none."""
+    if not payload:
+        return 0
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) < 2 or code not in CODES:
+        raise Violation(PROTOCOL_ERROR, "this is no close code")
+    _text(payload[2:])
+    return code
