@@ -46,8 +46,6 @@ def matches(pattern: str, channel: str) -> bool:
 
 def covers(grant: str, asked: str) -> bool:
     """Tell whether everything that `asked` (a channel or a pattern) can match, `grant` matches."""
-    if grant == "*":  # what most tokens have, and every key at a terminal asks
-        return True
     wanted, parts = grant.split(":"), asked.split(":")
     if wanted[-1] == "*":
         return len(parts) >= len(wanted) and _each(wanted[:-1], parts)

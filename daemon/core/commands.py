@@ -31,8 +31,8 @@ class Caller(msgspec.Struct, frozen=True):
 
     def may(self, action: str, channel: str) -> bool:
         """Tell whether the token grants `action` on all of a channel or pattern."""
-        for granted, on in self.grants:  # noqa: SIM110  # asked with every key at a terminal
-            if granted == action and covers(on, channel):
+        for granted, on in self.grants:  # asked with every key at a terminal
+            if granted == action and (on == "*" or covers(on, channel)):
                 return True
         return False
 
@@ -105,7 +105,7 @@ class Dispatcher:
         """Carry out one command given as JSON; every refusal is an AgentcmdError."""
         declared = self.declared(name)
         try:
-            decoded = self._registry.decoders[declared.__command__.name].decode(data)
+            decoded = self._registry.decoders[name].decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(_explained(declared, error)) from None
         return self.run(decoded, caller)

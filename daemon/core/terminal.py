@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 
 from ptyprocess import PtyProcess  # type: ignore[import-untyped]
 
@@ -132,7 +133,7 @@ class TerminalProcess(Process):
     def __init__(self, child: Child, output: Output, *, input_bytes: int) -> None:
         """Take over a child at a terminal; `input_bytes` may wait for one that does not read."""
         fd = child.stdout
-        self.pump = TerminalPump(fd, lambda chunk: output("terminal", chunk))
+        self.pump = TerminalPump(fd, partial(output, "terminal"))
         feed = Feed(fd, lambda: None, limit=input_bytes, step=WRITE_BYTES)
         super().__init__(child, feed, [self.pump])
         child.release(fd)

@@ -23,7 +23,7 @@ from daemon.web.expiry import Expiry
 from daemon.web.looks import looks
 from daemon.web.messages import Authenticate, Connected, Draining, Refused, Request, parse
 from daemon.web.peer import WebSettings
-from daemon.web.receiver import Message
+from daemon.web.receiver import TEXT, Message
 from daemon.web.requests import Requests
 from daemon.web.websocket import WebSocket, accept
 
@@ -200,10 +200,11 @@ class Gateway:
     def _heed(self, peer: Connection, message: Message) -> None:
         if peer.code is not None:
             return  # said before it heard our goodbye
+        if message.type is TEXT:  # first of all, and at once: it is a key at a terminal, mostly
+            peer.received += len(message.data)
+            self._requests.take(peer, message.data)
+            return
         match message.type:
-            case WSMsgType.TEXT:
-                peer.received += len(message.data)
-                self._requests.take(peer, message.data)
             case WSMsgType.BINARY:
                 peer.strike(BadMessage("binary messages are not known here"))
             case WSMsgType.PING:

@@ -191,13 +191,13 @@ def parse(text: str | bytes) -> Request:
         raise Refused(b"", BadRequest("the message is nested too deeply")) from None
     except (msgspec.DecodeError, UnicodeError):
         raise _not_read(text) from None
-    id_ = bytes(fields.id)
+    id_ = b"" if fields.id is NULL else bytes(fields.id)
     if id_ == b"null":
         id_ = b""
     if id_ and (id_[:1] not in b'"-0123456789' or len(id_) > ID_BYTES):
         raise Refused(b"", BadRequest(f"an id is a string or a number of {ID_BYTES} bytes at most"))
     channel: str | None = None
-    if bytes(fields.channel) != b"null":  # a Raw equals no bytes
+    if fields.channel is not NULL and bytes(fields.channel) != b"null":  # a Raw equals no bytes
         try:
             channel = parse_channel(_text.decode(fields.channel))
         except msgspec.DecodeError:

@@ -20,16 +20,9 @@ CONTROL = 0x08
 """The bit of an opcode that marks a control frame, of 125 bytes and one fragment at most."""
 
 CONTINUATION = 0
-KNOWN = {
-    each.value: each
-    for each in (
-        WSMsgType.TEXT,
-        WSMsgType.BINARY,
-        WSMsgType.CLOSE,
-        WSMsgType.PING,
-        WSMsgType.PONG,
-    )
-}
+TEXT, BINARY, CLOSE = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CLOSE
+PING, PONG = WSMsgType.PING, WSMsgType.PONG
+KNOWN = {each.value: each for each in (TEXT, BINARY, CLOSE, PING, PONG)}
 
 CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
 """Close codes that may be sent (section 7.4, and those that were registered later)."""
@@ -81,55 +74,52 @@ class Receiver:
 
     def next(self) -> Message | None:
         """Give the next message, None where it is not whole yet; Violation where it is none."""
-        while (frame := self._frame()) is not None:
-            final, kind, payload = frame
-            if kind is WSMsgType.TEXT and final:
-                return Message(kind, _text(payload))
-            if kind is WSMsgType.CLOSE:
-                return Message(kind, _code(payload))
-            if (kind is WSMsgType.BINARY and final) or (kind is not None and kind & CONTROL):
-                return Message(kind, payload)
-            self._begun += payload
-            self._kind = kind or self._kind
-            if final:
-                return self._joined()
-        return None
-
-    def _joined(self) -> Message:
-        kind, whole = self._kind, bytes(self._begun)
-        self._kind, self._begun = None, bytearray()
-        if kind is WSMsgType.TEXT:
-            return Message(kind, _text(whole))
-        return Message(WSMsgType.BINARY, whole)
-
-    def _frame(self) -> tuple[int, WSMsgType | None, bytes] | None:
-        """Take the next frame: whether it is final, its kind (None continues one), its payload."""
-        data, at = self._data, self._at
-        start = at + 2
-        if len(data) < start:
-            self._wait(2)
-            return None
-        first, second = data[at], data[at + 1]
-        size = second & LENGTH
-        if size > 125:
-            wide = 2 if size == 126 else 8
-            start += wide
+        while True:
+            data, at = self._data, self._at
+            start = at + 2
             if len(data) < start:
-                self._wait(start - at)
+                return self._wait(2)
+            first, second = data[at], data[at + 1]
+            size = second & LENGTH
+            if size > 125:
+                wide = 2 if size == 126 else 8
+                start += wide
+                if len(data) < start:
+                    return self._wait(start - at)
+                size = int.from_bytes(data[at + 2 : start], "big")
+            kind = self._checked(first, second, size)
+            start += MASK_BYTES
+            end = start + size
+            if len(data) < end:
+                return self._wait(end - at)
+            self._at = end
+            payload = unmasked(data[start:end], data[start - MASK_BYTES : start])
+            message = self._message(kind, payload, final=first >= FINAL)
+            if message is not None:
+                return message
+
+    def _message(self, kind: WSMsgType | None, payload: bytes, *, final: bool) -> Message | None:
+        """Give the message that a frame is or makes whole; None where more fragments follow."""
+        if kind is CLOSE:
+            return Message(kind, _code(payload))
+        if kind is PING or kind is PONG:
+            return Message(kind, payload)
+        if kind is None or not final:
+            self._kind = kind or self._kind
+            self._begun += payload
+            if not final:
                 return None
-            size = int.from_bytes(data[at + 2 : start], "big")
-        kind = self._checked(first, second, size)
-        start += MASK_BYTES
-        end = start + size
-        if len(data) < end:
-            self._wait(end - at)
-            return None
-        self._at = end
-        payload = unmasked(data[start:end], data[start - MASK_BYTES : start])
-        return first & FINAL, kind, payload
+            kind, payload = self._kind, bytes(self._begun)
+            self._kind, self._begun = None, bytearray()
+        if kind is BINARY:
+            return Message(BINARY, payload)
+        try:
+            return Message(TEXT, payload.decode())
+        except UnicodeDecodeError:
+            raise Violation(NO_TEXT, "text is UTF-8") from None
 
     def _checked(self, first: int, second: int, size: int) -> WSMsgType | None:
-        """Refuse a frame by its head alone, before its payload is waited for."""
+        """Give a frame's kind, None for one that continues; refuse it by its head alone."""
         opcode = first & OPCODE
         kind = KNOWN.get(opcode)
         if first & RESERVED or (kind is None and opcode != CONTINUATION):
@@ -137,7 +127,7 @@ class Receiver:
         if not second & MASKED:
             raise Violation(PROTOCOL_ERROR, "a client masks its frames")
         if opcode & CONTROL:
-            if not first & FINAL or second & LENGTH > 125:
+            if first < FINAL or second & LENGTH > 125:
                 raise Violation(PROTOCOL_ERROR, "a control frame has 125 bytes at most")
             return kind
         if (kind is None) is (self._kind is None):
@@ -146,12 +136,13 @@ class Receiver:
             raise Violation(CloseCode.TOO_BIG, f"a message has {self._limit} bytes at most")
         return kind
 
-    def _wait(self, needed: int) -> None:
+    def _wait(self, needed: int) -> Message | None:
         """Keep the beginning of a frame until so many bytes of it are there."""
         if self._at < len(self._data):
             self._partial += self._data[self._at :]
             self._needed = needed
         self._data, self._at = b"", 0
+        return None
 
 
 def unmasked(data: bytes, mask: bytes) -> bytes:
@@ -162,13 +153,6 @@ def unmasked(data: bytes, mask: bytes) -> bytes:
     return plain.to_bytes(size, "little")
 
 
-def _text(payload: bytes) -> str:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        raise Violation(NO_TEXT, "text is UTF-8") from None
-
-
 def _code(payload: bytes) -> int:
     """Read the code of a goodbye; 0 where it has none."""
     if not payload:
@@ -176,5 +160,8 @@ def _code(payload: bytes) -> int:
     code = int.from_bytes(payload[:2], "big")
     if len(payload) < 2 or code not in CODES:
         raise Violation(PROTOCOL_ERROR, "this is no close code")
-    _text(payload[2:])
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError:
+        raise Violation(NO_TEXT, "a reason is UTF-8") from None
     return code

@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 from aiohttp import WSMsgType, web
 
 from daemon.core.errors import BadRequest
-from daemon.web.receiver import Message, Receiver, Violation
+from daemon.web.receiver import CLOSE, Message, Receiver, Violation
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What proves that the server has understood the handshake (RFC 6455, section 1.3)."""
@@ -110,9 +110,9 @@ class WebSocket:
         try:
             message = self._receiver.next()
         except Violation as violation:
-            self.broken = True
-            message = Message(WSMsgType.ERROR, violation)
-        if message is not None and message.type in (WSMsgType.CLOSE, WSMsgType.ERROR):
+            self.over = self.broken = True
+            return Message(WSMsgType.ERROR, violation)
+        if message is not None and message.type is CLOSE:
             self.over = True
         return message
 

@@ -178,10 +178,12 @@ class TerminalLog(ChannelLog):
     def binary(self, after: int, upto: int) -> bytes:
         """Give output as binary frames, and the other events as text frames, in order."""
         return b"".join(
-            frames.output_frame(self._channel, each.at, each.data)
-            if isinstance(each, Chunk)
-            else each
-            for each in self.frames[after - self.base : upto - self.base]
+            [
+                frames.output_frame(self._channel, each.at, each.data)
+                if isinstance(each, Chunk)
+                else each
+                for each in self.frames[after - self.base : upto - self.base]
+            ]
         )
 
     def batch(self, after: int, upto: int) -> Batch:
