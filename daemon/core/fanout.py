@@ -98,7 +98,7 @@ class Fanout:
         self._subscribed: dict[ChannelLog, set[Subscriber]] = {}
         self._gone_listeners: list[Callable[[str], None]] = []
         self._ended: dict[str, None] = {}
-        journal.on_visible(self.flush, self._forget)
+        journal.on_visible(self.flush, self._forget, self._deliver_now)
 
     # Subscriptions
 
@@ -240,6 +240,15 @@ class Fanout:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush_rest)
 
+    def _deliver_now(self, where: ChannelLog) -> None:
+        """Deliver what one log has just been filled with, unless more of it waits for its turn."""
+        if where in self._unfinished or where.committed - where.flushed > 1:
+            self._unfinished[where] = None
+            self.flush()
+        else:
+            self._deliver(where, where.flushed, where.committed, None)
+            where.flushed = where.committed
+
     def _flush_rest(self) -> None:
         self._scheduled = False
         self.flush()
@@ -250,7 +259,9 @@ class Fanout:
         if not where.followers and not self._wild:
             return
         batch = where.batch(start, stop)
-        audience = [*where.followers, *self._by_pattern(where)]
+        audience = list(where.followers)
+        if self._wild:
+            audience += self._by_pattern(where)
         lagging: list[Subscriber] = []
         for who in audience:
             if not who.has_room():
@@ -268,8 +279,6 @@ class Fanout:
 
     def _by_pattern(self, where: ChannelLog) -> list[Subscriber]:
         """Give who follows a channel by pattern alone, and is not behind on it."""
-        if not self._wild:
-            return []
         found = self._matching.get(where)
         if found is None:
             found = [who for who in self._wild if where not in who.channels and who.wants(where)]

@@ -83,6 +83,7 @@ class Journal:
         self._scheduled = False
         self._fresh: dict[ChannelLog, None] = {}
         self._visible: Callable[[], None] = self._skip
+        self._filled: Callable[[ChannelLog], None] = self._fill
         self._recent: OrderedDict[ChannelLog, None] = OrderedDict()
         self._ring_total = 0
         self._barriers: list[asyncio.Future[None]] = []
@@ -149,8 +150,7 @@ class Journal:
         where.committed = where.head
         self.events += 1
         self.bytes += size
-        self._fresh[where] = None
-        self._visible()
+        self._filled(where)
         where.trim()
 
     def execute(self, sql: str, **values: Any) -> None:
@@ -214,13 +214,18 @@ class Journal:
         self._forget_listeners.append(listener)
 
     def on_visible(
-        self, listener: Callable[[], None], gone: Callable[[ChannelLog], None] = lambda _: None
+        self,
+        listener: Callable[[], None],
+        gone: Callable[[ChannelLog], None] = lambda _: None,
+        filled: Callable[[ChannelLog], None] | None = None,
     ) -> None:
         """Have one listener called whenever `take_fresh` has something to deliver.
 
-        `gone` is told each log that is forgotten, so that nobody holds on to it.
+        `gone` is told each log that is forgotten, so that nobody holds on to it, and `filled` each
+        that is to be delivered at once.
         """
         self._visible, self._gone = listener, gone
+        self._filled = filled or self._fill
 
     def take_fresh(self) -> dict[ChannelLog, None]:
         """Hand over the logs whose `committed` has moved since the last call, in that order."""
@@ -362,6 +367,10 @@ class Journal:
                 undelivered.append(where)  # its turn comes, though it may never speak again
         for where in undelivered:
             self._recent[where] = None
+
+    def _fill(self, where: ChannelLog) -> None:
+        self._fresh[where] = None
+        self._visible()
 
     def _skip(self) -> None:
         for where in self.take_fresh():

@@ -140,9 +140,12 @@ class Peer(Subscriber):
     def over_rate(self, cost: float = 1.0) -> bool:
         """Count one message; True when it is over the limit."""
         now = time.monotonic()
-        passed, self._counted_at = now - self._counted_at, now
-        self._allowance = min(float(self._rate), self._allowance + passed * self._rate)
-        self._excess = max(0.0, self._excess - passed * self._rate)
+        back, self._counted_at = (now - self._counted_at) * self._rate, now
+        self._allowance += back
+        if self._allowance > self._rate:
+            self._allowance = float(self._rate)
+        if self._excess:
+            self._excess = max(0.0, self._excess - back)
         if self._allowance >= cost:
             self._allowance -= cost
             return False

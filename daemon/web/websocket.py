@@ -23,11 +23,11 @@ OVER = Message(WSMsgType.CLOSED, b"")
 """What `receive` gives when nothing follows."""
 
 
-class WebSocket:
+class WebSocket(asyncio.Protocol):
     """A client's frames, from the handshake to the end; who does not ask for more gets no more."""
 
     def __init__(self, transport: asyncio.Transport, receiver: Receiver) -> None:
-        """Read from a transport; aiohttp feeds what it reads."""
+        """Read from a transport, once it was taken over."""
         self.transport = transport
         self.over = False
         """Whether the client has said goodbye, has broken the protocol, or is gone."""
@@ -72,10 +72,27 @@ class WebSocket:
         while not self._gone:
             await self._more()
 
-    # aiohttp's side: it has the transport's protocol, and takes this for its parser
+    # The transport's side
+
+    def take_over(self, http: web.RequestHandler) -> None:
+        """Read in the place of aiohttp, which still learns of all else: it ends the request."""
+        self._http = http
+        http.set_parser(self)  # type: ignore[arg-type]  # of which it wants these two methods
+        http.keep_alive(False)
+        self.transport.set_protocol(self)
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Take what was read; gives that it is not the end, and that nothing is left over."""
+        """Take what came with the handshake; none of it is left over."""
+        self.data_received(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Learn that nothing more is read."""
+        self.over = self._gone = True
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was read."""
         if not self.over:
             self._receiver.feed(data)
         if self._hear is not None:
@@ -84,12 +101,18 @@ class WebSocket:
             self._wake()
         else:
             self.transport.pause_reading()
-        return False, b""
 
-    def feed_eof(self) -> None:
-        """Learn that nothing more is read."""
-        self.over = self._gone = True
-        self._wake()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand on the end, which comes back as `feed_eof`."""
+        self._http.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Hand on that the client does not keep up, for those that `drain`."""
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Hand on that it does again."""
+        self._http.resume_writing()
 
     # Inside
 
@@ -161,8 +184,7 @@ async def accept(
         raise BadRequest("the handshake broke off")
     websocket = WebSocket(request.transport, Receiver(max_bytes))
     websocket.response = response
-    request.protocol.set_parser(websocket)  # type: ignore[arg-type]  # two methods are what it is
-    request.protocol.keep_alive(False)
+    websocket.take_over(request.protocol)
     return websocket
 
 
