@@ -220,9 +220,10 @@ class Gateway:
         while not ws.over:
             await ws.receive()
         if ws.broken:
-            ws.transport.write_eof()
-            with suppress(TimeoutError):
+            with suppress(OSError):  # among them TimeoutError, and what a socket says that is gone
                 async with asyncio.timeout(LINGER):
+                    if not ws.transport.get_write_buffer_size():
+                        ws.transport.write_eof()
                     await ws.gone()
 
     # All clients

@@ -34,8 +34,9 @@ class Outlet:
 
     def write(self, data: bytes) -> None:
         """Write frames that are whole; a lost socket swallows them, and its handler ends."""
-        self.written += len(data)
-        self.transport.write(data)
+        if not self.transport.is_closing():  # of which asyncio would warn again and again
+            self.written += len(data)
+            self.transport.write(data)
 
     def look(self, now: float, *, closely: bool) -> bool:
         """Note what the peer has taken; True when some of what waited at the last look is gone.

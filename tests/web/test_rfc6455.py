@@ -6,11 +6,13 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 import socket
 from urllib.parse import urlsplit
 
 import pytest
 from client_frames import BINARY, CLOSE, MORE, PING, PONG, TEXT, fragments, frame, goodbye
+from structlog.testing import capture_logs
 from support import RawSocket, emit_lines, written
 
 LIMIT = 1 << 20
@@ -349,21 +351,49 @@ async def test_events_pings_and_pongs_never_run_into_each_other(running, ws):
     assert 0 < pings <= len(sizes)  # none is sent while the socket is full
 
 
+def handshake(running, changed=None, *, method="GET"):
+    """Write a handshake, with some headers changed or, for None, left out."""
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    headers |= {"Host": urlsplit(running.url).netloc, "Sec-WebSocket-Key": KEY}
+    headers |= {"Authorization": f"Bearer {running.token()}"} | (changed or {})
+    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([f"{method} /ws HTTP/1.1", *lines, "", ""]).encode()
+
+
+# Who is gone at once
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [frame("x", 3), frame("p", PING) * 150, frame(asking()) * 150],
+    ids=["violation", "pings", "messages"],
+)
+async def test_one_that_is_gone_before_it_is_answered_is_no_failure(running, caplog, sent):
+    address, loop = urlsplit(running.url), asyncio.get_running_loop()
+    with capture_logs() as lines:
+        for _ in range(20):
+            with socket.create_connection((address.hostname, address.port)) as client:
+                client.sendall(handshake(running))
+                client.setblocking(False)
+                greeting = b""
+                while b"global.connected" not in greeting:  # unread, its end would be a reset
+                    greeting += await loop.sock_recv(client, 4096)
+                client.send(sent)
+            while running.daemon._doors.gateway.connections:
+                await asyncio.sleep(0.001)
+    assert [line for line in lines if line["log_level"] not in ("debug", "info")] == []
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
 # The handshake
 
 
 @pytest.fixture
 def shake(running, raw):
     """Send a handshake with some headers changed; gives status, headers and the socket."""
-    right = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-    right |= {"Host": urlsplit(running.url).netloc, "Sec-WebSocket-Key": KEY}
-    right |= {"Authorization": f"Bearer {running.token()}"}
 
     async def sent(changed=None, *, method="GET", behind=b""):
-        headers = right | (changed or {})
-        lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
-        request = "\r\n".join([f"{method} /ws HTTP/1.1", *lines, "", ""])
-        made = await raw(request=request.encode() + behind)
+        made = await raw(request=handshake(running, changed, method=method) + behind)
         async with asyncio.timeout(30):
             head = await made.reader.readuntil(b"\r\n\r\n")
         status, *lines = head.decode().split("\r\n")[:-2]

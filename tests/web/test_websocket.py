@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextvars import ContextVar
 
 import pytest
 from aiohttp import WSMsgType, web
-from client_frames import CLOSE, frame
+from client_frames import CLOSE, PING, frame
 
-from daemon.web.websocket import accept
+from daemon.web.websocket import AT_ONCE, accept
 
 who = ContextVar("who", default="nobody")
 HANDSHAKE = (
@@ -168,3 +169,29 @@ async def test_the_end_of_a_client_ends_the_wait_for_it(serving, asks):
         while not ends:
             await asyncio.sleep(0.01)
     assert ends == [WSMsgType.CLOSED if asks == "receive" else True]
+
+
+@pytest.mark.parametrize("asks", ["receive", "listen"])
+async def test_a_flood_of_messages_leaves_others_their_turns(serving, asks):
+    turns, heard = [0], []
+
+    async def count():
+        while True:
+            await asyncio.sleep(0)
+            turns[0] += 1
+
+    async def serve(ws):
+        counting = asyncio.ensure_future(count())
+        while not ws.over:
+            if asks == "receive":
+                await ws.receive()
+                heard.append(turns[0])
+            else:
+                await ws.listen(lambda _: heard.append(turns[0]) or True)
+        counting.cancel()
+
+    number = 20_000
+    reader, _ = await serving(serve, frame("", PING) * number + frame("", CLOSE))
+    await gone(reader)
+    assert len(heard) == number + 1
+    assert max(Counter(heard).values()) <= 2 * AT_ONCE
