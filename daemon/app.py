@@ -251,7 +251,6 @@ class Daemon:
             supervisor=self._supervisor,
             health=self.health,
             samples=self._samples,
-            debug=self._debug,
         )
         self._runner = web.AppRunner(
             self._doors.application,

@@ -9,6 +9,7 @@ import os
 import signal
 
 import pytest
+from structlog.testing import capture_logs
 from support import settings_for
 
 from daemon.log import FILE_NAME
@@ -66,6 +67,23 @@ async def test_a_daemon_takes_what_it_can_while_it_runs(start_daemon, tmp_path):
     assert running.daemon.settings.web.heartbeat == 25.0, "what is not taken is not shown as taken"
     assert running.daemon.settings.agents["claude"].path == "/opt/claude"
     assert running.daemon.reload(new).taken == ()
+
+
+async def test_a_reload_to_debug_logs_the_messages_of_clients(start_daemon, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    running = await start_daemon()
+    before = logging.getLogger().level
+    ws = await running.ws()
+    try:
+        with capture_logs() as quiet:
+            await ws.call("ping")
+        running.daemon.reload(settings_for(tmp_path / "state", LOG__LEVEL="debug"))
+        with capture_logs() as told:
+            await ws.call("ping")
+    finally:
+        logging.getLogger().setLevel(before)
+    assert [line for line in quiet if line["event"] == "message"] == []
+    assert [line["type"] for line in told if line["event"] == "message"] == ["ping"]
 
 
 def lines(state_dir, event):

@@ -44,7 +44,6 @@ class Doors:
         supervisor: Supervisor,
         health: Callable[[], Health],
         samples: Callable[[], Iterable[Sample]],
-        debug: bool = False,
     ) -> None:
         """Put them together; `samples` are the metrics of what is behind them."""
         self._settings = web_settings
@@ -57,7 +56,6 @@ class Doors:
             subscriptions=Subscriptions(journal, fanout, limit=web_settings.max_subscriptions),
             dispatcher=dispatcher,
             supervisor=supervisor,
-            debug=debug,
         )
         self.gateway = Gateway(
             web_settings=web_settings,

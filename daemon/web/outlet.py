@@ -34,9 +34,10 @@ class Outlet:
 
     def write(self, data: bytes) -> None:
         """Write frames that are whole; a lost socket swallows them, and its handler ends."""
-        if not self.transport.is_closing():  # of which asyncio would warn again and again
-            self.written += len(data)
-            self.transport.write(data)
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            return  # it is lost; asyncio would drop this as well, and warn again and again
+        self.written += len(data)
+        self.transport.write(data)
 
     def look(self, now: float, *, closely: bool) -> bool:
         """Note what the peer has taken; True when some of what waited at the last look is gone.

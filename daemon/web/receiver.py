@@ -35,6 +35,10 @@ class Message(NamedTuple):
     data: Any
 
 
+FRAGMENT = Message(WSMsgType.CONTINUATION, b"")
+"""What stands for a frame that makes no message whole, so that who takes them can count them."""
+
+
 class Violation(Exception):  # ends the connection, is no failure of ours
     """What must not be sent; nothing after it can be read."""
 
@@ -73,33 +77,32 @@ class Receiver:
         self._data, self._at = data, 0
 
     def next(self) -> Message | None:
-        """Give the next message, None where it is not whole yet; Violation where it is none."""
-        while True:
-            data, at = self._data, self._at
-            start = at + 2
-            if len(data) < start:
-                return self._wait(2)
-            first, second = data[at], data[at + 1]
-            size = second & LENGTH
-            if size > 125:
-                wide = 2 if size == 126 else 8
-                start += wide
-                if len(data) < start:
-                    return self._wait(start - at)
-                size = int.from_bytes(data[at + 2 : start], "big")
-            kind = self._checked(first, second, size)
-            start += MASK_BYTES
-            end = start + size
-            if len(data) < end:
-                return self._wait(end - at)
-            self._at = end
-            payload = unmasked(data[start:end], data[start - MASK_BYTES : start])
-            message = self._message(kind, payload, final=first >= FINAL)
-            if message is not None:
-                return message
+        """Take the next frame, and give the message that it is or makes whole, else FRAGMENT.
 
-    def _message(self, kind: WSMsgType | None, payload: bytes, *, final: bool) -> Message | None:
-        """Give the message that a frame is or makes whole; None where more fragments follow."""
+        None where the frame is not whole yet; Violation where it is none.
+        """
+        data, at = self._data, self._at
+        start = at + 2
+        if len(data) < start:
+            return self._wait(2)
+        first, second = data[at], data[at + 1]
+        size = second & LENGTH
+        if size > 125:
+            wide = 2 if size == 126 else 8
+            start += wide
+            if len(data) < start:
+                return self._wait(start - at)
+            size = int.from_bytes(data[at + 2 : start], "big")
+        kind = self._checked(first, second, size)
+        start += MASK_BYTES
+        end = start + size
+        if len(data) < end:
+            return self._wait(end - at)
+        self._at = end
+        payload = unmasked(data[start:end], data[start - MASK_BYTES : start])
+        return self._message(kind, payload, final=first >= FINAL)
+
+    def _message(self, kind: WSMsgType | None, payload: bytes, *, final: bool) -> Message:
         if kind is CLOSE:
             return Message(kind, _code(payload))
         if kind is PING or kind is PONG:
@@ -108,7 +111,7 @@ class Receiver:
             self._kind = kind or self._kind
             self._begun += payload
             if not final:
-                return None
+                return FRAGMENT
             kind, payload = self._kind, bytes(self._begun)
             self._kind, self._begun = None, bytearray()
         if kind is BINARY:

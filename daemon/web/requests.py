@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -21,6 +22,7 @@ from daemon.web.peer import Peer, WebSettings
 from daemon.web.subscriptions import Subscriptions
 
 log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 ANSWERS = 2.0
 """Seconds that commands under way have for their answer when the daemon stops."""
@@ -37,10 +39,8 @@ class Requests:
         subscriptions: Subscriptions,
         dispatcher: Dispatcher,
         supervisor: Supervisor,
-        debug: bool = False,
     ) -> None:
-        """Carry out with these; `debug` logs each message, never its data."""
-        self._debug = debug
+        """Carry out with these."""
         self._settings = settings
         self._tokens = tokens
         self._subscriptions = subscriptions
@@ -71,7 +71,7 @@ class Requests:
             peer.over_rate()
             peer.refuse(refused.error, id_=refused.id)
             return
-        if self._debug:  # asked first: it is a key at a terminal, mostly
+        if _log.isEnabledFor(logging.DEBUG):  # asked first: it is a key at a terminal, mostly
             log.debug(
                 "message",
                 type=request.type if self._knows(request.type) else "unknown",  # it may be anything

@@ -14,13 +14,13 @@ from contextvars import Context, copy_context
 from aiohttp import WSMsgType, web
 
 from daemon.core.errors import BadRequest
-from daemon.web.receiver import CLOSE, Message, Receiver, Violation
+from daemon.web.receiver import CLOSE, FRAGMENT, Message, Receiver, Violation
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What proves that the server has understood the handshake (RFC 6455, section 1.3)."""
 
 AT_ONCE = 64
-"""Messages that are taken in one turn of the loop: one read may hold 43,000 empty pings."""
+"""Frames that are taken in one turn of the loop: one read may hold 43,000 empty ones."""
 
 OVER = Message(WSMsgType.CLOSED, b"")
 """What `receive` gives when nothing follows."""
@@ -42,20 +42,23 @@ class WebSocket(asyncio.Protocol):
         self._hear: Callable[[Message], bool] | None = None
         self._context: Context
         self._waiter: asyncio.Future[None] | None = None
-        self._received = 0
+        self._taken = 0
         self._loop = asyncio.get_running_loop()
 
     async def receive(self) -> Message:
         """Wait for the next message: an ERROR's data is the Violation, and CLOSED is the end."""
-        self._received += 1
-        if self._received % AT_ONCE == 0:
-            await asyncio.sleep(0)
-        while (message := self._next()) is None:
-            if self.over:
+        while True:
+            self._taken += 1
+            if self._taken % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            message = self._next()
+            if message is None and self.over:
                 return OVER
-            self.transport.resume_reading()
-            await self._more()
-        return message
+            if message is None:
+                self.transport.resume_reading()
+                await self._more()
+            elif message is not FRAGMENT:
+                return message
 
     async def listen(self, hear: Callable[[Message], bool]) -> None:
         """Have each message heard in the turn of the loop that reads it, until `hear` has enough.
@@ -135,7 +138,7 @@ class WebSocket(asyncio.Protocol):
                     if self.over:
                         self._wake()
                     return
-                if not hear(message):
+                if message is not FRAGMENT and not hear(message):
                     self._wake()
                     return
         except Exception as error:  # noqa: BLE001  # whoever listens shall have it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import shutil
 import sqlite3
 from contextlib import AsyncExitStack, closing
@@ -15,6 +16,7 @@ from support import DURABLE, split_frames
 
 from daemon.core import fanout as module
 from daemon.core import frames
+from daemon.core.channel_log import ChannelLog
 from daemon.core.channels import matches
 from daemon.core.fanout import Fanout, Subscriber
 from daemon.core.journal import Journal, JournalSettings
@@ -22,7 +24,10 @@ from daemon.core.retention import Retention
 from daemon.core.store import Store
 from daemon.core.supervisor import Supervisor
 
-CHANNELS = ("session:1", "session:2", "project:1", "shell:1")
+FILLED = "shell:2"
+"""A log that a domain fills itself, as terminals do; events of the bus come between."""
+
+CHANNELS = ("session:1", "session:2", "project:1", "shell:1", FILLED)
 PATTERNS = ("session:*", "shell:*", "*")
 
 
@@ -91,6 +96,7 @@ class Model:
         )
         self.retention = Retention(self.journal, tight)
         self.fanout = Fanout(self.journal, self.supervisor)
+        self.journal.adopt(ChannelLog(0, FILLED, secrets.token_hex(8), 0, 1))
 
     async def close(self):
         for client in self.clients:
@@ -102,7 +108,17 @@ class Model:
             number = len(self.published[channel])
             data = {"n": number, "x": "x" * size}
             self.published[channel].append(data)
-            self.journal.append(channel, "t.e", frames.encode(data))
+            if channel == FILLED and count != 1:
+                self.fill(data)
+            else:
+                self.journal.append(channel, "t.e", frames.encode(data))
+
+    def fill(self, data):
+        where = self.journal.get(FILLED)
+        where.head += 1
+        body = frames.body(where.head_of("t.e"), frames.encode(data), where.head, 1.0)
+        where.frames.append(frames.frame(body))
+        self.journal.filled(where, len(body))
 
     async def settle(self):
         await self.journal.flushed()
@@ -123,7 +139,8 @@ class Model:
             for file in copy.iterdir():
                 shutil.move(file, self.folder / file.name)
             copy.rmdir()
-        self.published["shell:1"].clear()  # ephemeral: it begins anew, under another epoch
+        for ephemeral in ("shell:1", FILLED):  # they begin anew, under another epoch
+            self.published[ephemeral].clear()
         await self.open()
         for name, events in self.published.items():
             where = self.journal.get(name)

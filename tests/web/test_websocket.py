@@ -8,8 +8,9 @@ from contextvars import ContextVar
 
 import pytest
 from aiohttp import WSMsgType, web
-from client_frames import CLOSE, PING, frame
+from client_frames import CLOSE, MORE, PING, frame
 
+from daemon.web.receiver import Receiver
 from daemon.web.websocket import AT_ONCE, accept
 
 who = ContextVar("who", default="nobody")
@@ -172,8 +173,14 @@ async def test_the_end_of_a_client_ends_the_wait_for_it(serving, asks):
 
 
 @pytest.mark.parametrize("asks", ["receive", "listen"])
-async def test_a_flood_of_messages_leaves_others_their_turns(serving, asks):
-    turns, heard = [0], []
+@pytest.mark.parametrize("what", ["pings", "fragments"])
+async def test_a_flood_of_frames_leaves_others_their_turns(serving, monkeypatch, asks, what):
+    turns, taken, heard = [0], [], []
+    take = Receiver.next
+
+    def counted(receiver):
+        taken.append(turns[0])
+        return take(receiver)
 
     async def count():
         while True:
@@ -184,14 +191,16 @@ async def test_a_flood_of_messages_leaves_others_their_turns(serving, asks):
         counting = asyncio.ensure_future(count())
         while not ws.over:
             if asks == "receive":
-                await ws.receive()
-                heard.append(turns[0])
+                heard.append(await ws.receive())
             else:
-                await ws.listen(lambda _: heard.append(turns[0]) or True)
+                await ws.listen(lambda message: heard.append(message) or True)
         counting.cancel()
 
+    monkeypatch.setattr(Receiver, "next", counted)
     number = 20_000
-    reader, _ = await serving(serve, frame("", PING) * number + frame("", CLOSE))
+    flood = frame("", PING) if what == "pings" else frame("", MORE, fin=False)
+    begun = frame("", PING) if what == "pings" else frame("", fin=False)
+    reader, _ = await serving(serve, begun + flood * number + frame("", CLOSE))
     await gone(reader)
-    assert len(heard) == number + 1
-    assert max(Counter(heard).values()) <= 2 * AT_ONCE
+    assert len(heard) == (number + 2 if what == "pings" else 1)
+    assert max(Counter(taken).values()) <= 2 * AT_ONCE
