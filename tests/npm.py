@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
+from debian import CACHE
+
 
 def package(wanted: str) -> Path:
     """Give the folder that has `node_modules` with a package, `NAME@VERSION`."""
-    base = Path(os.environ.get("AGENTCMD_TEST_CACHE") or Path.home() / ".cache" / "agentcmd-tests")
-    folder = base / wanted.replace("/", "-")
+    folder = CACHE / wanted.replace("/", "-")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
