@@ -24,7 +24,8 @@ def unpacked(*names: str) -> Path:
         done = folder / "done"
         if not done.exists():
             apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
-            assert apt and dpkg, f"the tests with {', '.join(names)} need apt-get and dpkg-deb"
+            assert apt, f"tests need apt-get for {names}"
+            assert dpkg, f"tests need dpkg-deb for {names}"
             archives = folder / "archives"
             shutil.rmtree(archives, ignore_errors=True)
             archives.mkdir()
