@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any, Self
 
 import structlog
-from aiohttp import web
 
 from daemon import __version__, home, listening
 from daemon.core import orphans
@@ -41,6 +40,7 @@ from daemon.settings import Settings
 from daemon.web import messages, metrics
 from daemon.web.auth import Doorkeeper, Tokens, load_secret
 from daemon.web.doors import Doors
+from daemon.web.http_connection import HttpRunner
 from daemon.web.metrics import Sample
 from domains import DOMAINS
 from domains.session.agents import ADAPTERS
@@ -54,9 +54,6 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 SHUTDOWN_STEP = 5.0
 """Seconds for what should take none: the last answers over HTTP."""
-
-URL_BYTES = 256 << 10
-"""Longest first line of a request: what is asked by GET stands in it, as a search or many paths."""
 
 CLOSING = 30.0
 """Seconds, at most, from the end of the wait for tasks to the end: kill, commit, deliver, close."""
@@ -252,14 +249,15 @@ class Daemon:
             health=self.health,
             samples=self._samples,
         )
-        self._runner = web.AppRunner(
+        self._runner = HttpRunner(
             self._doors.application,
-            handle_signals=False,
-            access_log=None,
+            limit=settings.web.max_unauthenticated,
+            allowed_bytes=settings.web.unauthenticated_bytes,
+            timeout=settings.auth.timeout,
             shutdown_timeout=SHUTDOWN_STEP,
-            max_line_size=URL_BYTES,
         )
         await self._runner.setup()
+        self._supervisor.start(self._runner.http.run(), name="unauthenticated")
         self._stack.push_async_callback(self._runner.cleanup)
         if self._manager.sockets:
             self._place = await listening.listen_on_given(self._runner, self._manager.sockets)
@@ -350,6 +348,7 @@ class Daemon:
 
     def _samples(self) -> Iterator[Sample]:
         journal = self._journal
+        yield Sample(metrics.UNAUTHENTICATED, len(self._runner.http.unauthenticated))
         yield Sample(metrics.DELIVERED, self._fanout.delivered)
         yield Sample(metrics.EVENTS, journal.events)
         yield Sample(metrics.EVENT_BYTES, journal.bytes)

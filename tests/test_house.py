@@ -65,6 +65,7 @@ def test_only_the_supervisor_starts_tasks():
 
 
 ELSEWHERE = {
+    "daemon/web/answers.py": "tests/web/test_rest.py",
     "daemon/web/close.py": "tests/web/test_connection.py",
     "daemon/web/doors.py": "tests/web/test_rest.py",
     "daemon/web/errors.py": "tests/web/test_rest.py",

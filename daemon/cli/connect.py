@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -98,11 +99,29 @@ def client(
     def token() -> str:
         if given:
             return given
+        if url and not is_local(url):
+            raise BadRequest(
+                f"{url} is another machine, and gets no token made here: give --token or set "
+                "AGENTCMD_TOKEN, with what 'agentcmd token' prints there"
+            )
         if url and not settings.auth.secret_file and not own_secret(settings):
             raise NoDaemon(f"{url} needs a token: give --token or set AGENTCMD_TOKEN")
         return tokens_of(settings).mint(user(), scope=EVERYTHING, ttl=TOKEN_TTL)
 
     return Client(locate, token=token, on_status=on_status)
+
+
+def is_local(url: str) -> bool:
+    """Tell whether a URL cannot lead to another machine: a Unix socket, or a loopback address."""
+    if url.startswith(UNIX):
+        return True
+    host = (urlsplit(url).hostname or "").lower()
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def own_secret(settings: Settings) -> bool:

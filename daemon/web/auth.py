@@ -21,6 +21,7 @@ from daemon.core.channels import parse_channel
 from daemon.core.commands import Caller
 from daemon.core.errors import BadRequest, Forbidden, InvalidChannel, Unauthorized
 from daemon.core.section import Seconds, Section, described
+from daemon.web.http_connection import authenticate
 from daemon.web.tickets import Tickets
 
 ACTIONS = ("read", "write", "admin")
@@ -32,8 +33,23 @@ SECRET_NAME = "jwt.secret"  # noqa: S105  # a file's name
 SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key for HS256 has at least the size of the hash."""
 
+NBF_LEEWAY = 10.0
+"""Seconds that the clock of whoever made a token may be ahead of ours."""
+
 SUBPROTOCOL = "agentcmd.v1"
 BEARER = "bearer."
+OTHER_SITES = ("cross-site", "same-site")
+"""What browsers say of another page's requests (Sec-Fetch-Site); other ports are the same site."""
+
+PAGES = ("/", "/health", "/docs", "/docs/", "/openapi.json", "/asyncapi.json")
+"""What is open to all: it changes nothing, and holds nothing."""
+
+FORWARDED = ("Forwarded", "Via", "X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP")
+"""Headers of a reverse proxy, with every `X-Forwarded-`: who asks is not who is connected."""
+
+CALLER = web.RequestKey("caller", Caller)
+"""Where a request keeps whose it is: a ticket is redeemed once."""
+
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 _TTL = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -101,6 +117,8 @@ class Tokens:
                     "require": ["exp"],
                     "verify_aud": bool(self._audience),
                     "verify_sub": False,
+                    "verify_iat": False,  # clocks differ, and RFC 7519 asks for no check
+                    "verify_nbf": False,  # which has a leeway of its own
                 },
             )
         except jwt.ExpiredSignatureError:
@@ -109,6 +127,8 @@ class Tokens:
             raise Unauthorized(f"the token is not valid ({error})") from None
         except (UnicodeError, OverflowError, RecursionError):
             raise Unauthorized("the token is not valid: it cannot be read as a JWT") from None
+        if not _has_begun(claims.get("nbf")):
+            raise Unauthorized("the token is not valid yet (nbf)")
         sub = claims.get("sub", claims.get("userId"))
         if not isinstance(sub, str | int) or isinstance(sub, bool) or not str(sub):
             raise Unauthorized("the token names no user: it needs a sub")
@@ -119,6 +139,15 @@ class Tokens:
             return Caller(str(sub), grants, float(int(claims["exp"])))
         except (BadRequest, OverflowError) as error:
             raise Unauthorized(f"the token is not valid ({error})") from None
+
+
+def _has_begun(nbf: object) -> bool:
+    """Tell whether a token is good by its `nbf`, of the clock of another machine."""
+    if nbf is None:
+        return True
+    if isinstance(nbf, bool) or not isinstance(nbf, int | float):
+        return False
+    return nbf <= time.time() + NBF_LEEWAY  # False for NaN
 
 
 def parse_scope(scope: str) -> tuple[tuple[str, str], ...]:
@@ -204,11 +233,19 @@ class Admission:
 
     def caller(self, request: web.Request) -> Caller | None:
         """Give the caller, None where the request brings nothing; Unauthorized when it is bad."""
-        token = token_of(request.headers, request.query)
+        known: Caller | None = request.get(CALLER)
+        if known is not None:
+            return known
+        token, ticket = token_of(request.headers, request.query), request.query.get("ticket")
         if token is not None:
-            return self._tokens.verify(token)
-        ticket = request.query.get("ticket")
-        return None if ticket is None else self._tickets.redeem(ticket, request.path)
+            caller = self._tokens.verify(token)
+        elif ticket is not None:
+            caller = self._tickets.redeem(ticket, request.path)
+        else:
+            return None
+        request[CALLER] = caller
+        authenticate(request)
+        return caller
 
 
 class Doorkeeper:
@@ -242,11 +279,33 @@ class Doorkeeper:
                     "add it to [server] origins to allow it"
                 )
 
+    def check_site(self, request: web.Request) -> None:
+        """Raise Forbidden for what a page of another site has its browser send without an Origin.
+
+        Images, scripts and forms carry none. Pages may be opened from anywhere; so may what a
+        ticket opens, which whoever wrote the link has asked for.
+        """
+        site = request.headers.get("Sec-Fetch-Site", "").strip().lower()
+        if site not in OTHER_SITES or "Origin" in request.headers:  # which has been checked
+            return
+        if request.path in PAGES or (
+            request.path.startswith("/api/") and "ticket" in request.query
+        ):
+            return
+        raise Forbidden("a page of another site asks; add its origin to [server] origins, use CORS")
+
     @staticmethod
     def from_elsewhere(headers: Mapping[str, str]) -> bool:
         """Tell whether a page of another origin than our own host asks."""
         origin = headers.get("Origin")
         return origin is not None and _netloc_of(origin) != headers.get("Host", "").lower()
+
+
+def is_forwarded(headers: MultiMapping[str]) -> bool:
+    """Tell whether a reverse proxy hands a request on."""
+    if any(name in headers for name in FORWARDED):
+        return True
+    return any(name.lower().startswith("x-forwarded-") for name in headers)
 
 
 def _name_of(host: str) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
 
-from daemon.core import frames
-from daemon.core.errors import AgentcmdError, BadRequest, NotFound, TooLarge
-from daemon.web.auth import Doorkeeper
+from daemon.core.errors import AgentcmdError, BadRequest, NotFound, TooLarge, Unauthorized
+from daemon.web.answers import refusal
+from daemon.web.auth import Admission, Doorkeeper, is_forwarded
 from daemon.web.errors import as_agentcmd_error
 
 log = structlog.get_logger(__name__)
@@ -23,6 +22,9 @@ REQUEST_ID = "X-Request-Id"
 
 ID = web.RequestKey("id", str)
 """Where a request keeps its id."""
+
+ASKING = ("/api/", "/ws", "/socket.io/")
+"""Where a token is asked for in any case."""
 
 KEPT_HEADERS = ("Allow", "Sec-WebSocket-Version")
 """Headers of the framework's refusals that a client needs."""
@@ -41,9 +43,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Border:
     """What all doors have in common."""
 
-    def __init__(self, doorkeeper: Doorkeeper) -> None:
-        """Refuse what the doorkeeper refuses."""
+    def __init__(self, doorkeeper: Doorkeeper, admission: Admission) -> None:
+        """Refuse what the doorkeeper refuses; `admission` reads the tokens of what is forwarded."""
         self._doorkeeper = doorkeeper
+        self._admission = admission
 
     def surround(self, app: web.Application) -> None:
         """Stand around an application's routes."""
@@ -72,6 +75,8 @@ class Border:
             self._doorkeeper.check(request.headers)
             if self._is_preflight(request):
                 return web.Response(status=204, headers=PREFLIGHT)
+            self._doorkeeper.check_site(request)
+            self._check_forwarded(request)
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
             return refusal(TooLarge("the body is over the limit of [web] max_message_bytes"))
@@ -82,6 +87,14 @@ class Border:
             return refusal(_of_http(error, request), status=error.status, headers=kept)
         except Exception as error:  # noqa: BLE001  # the border of a request
             return refusal(as_agentcmd_error(error, where=f"{request.method} {request.path}"))
+
+    def _check_forwarded(self, request: web.Request) -> None:
+        """Ask what a proxy hands on for a token; a proxy on this machine makes nobody local."""
+        asks_itself = request.path == "/health" or request.path.startswith(ASKING)
+        if asks_itself or not is_forwarded(request.headers):
+            return
+        if self._admission.caller(request) is None:
+            raise Unauthorized("a token is needed, as a proxy hands this on: Authorization: Bearer")
 
     def _is_preflight(self, request: web.Request) -> bool:
         """Tell whether a browser asks what a page of another origin may send."""
@@ -98,36 +111,24 @@ class Border:
             response.headers.add("Vary", "Origin")
 
 
-async def read_body(request: web.Request) -> bytes:
-    """Read the body of a request; BadRequest where it cannot be read or breaks off."""
+async def read_body(request: web.Request, limit: int | None = None) -> bytes:
+    """Read the body of a request; BadRequest where it cannot be read or breaks off.
+
+    TooLarge where it is over `limit`, in bytes; without one over `[web] max_message_bytes`.
+    """
     try:
-        return await request.read()
+        if limit is None:
+            return await request.read()
+        body = bytearray()
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise TooLarge(f"without a token a body has {limit} bytes at most")
+        return bytes(body)
     except web.RequestPayloadError as error:
         raise BadRequest(f"the body cannot be read: {error}") from None
     except ConnectionError:
         raise BadRequest("the body broke off") from None
-
-
-def json_answer(
-    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """Answer with a value as JSON."""
-    return web.Response(
-        body=frames.encode(value), status=status, headers=headers, content_type="application/json"
-    )
-
-
-def refusal(
-    error: AgentcmdError, *, status: int | None = None, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """Answer with an error, as all of HTTP does."""
-    told: dict[str, Any] = {"code": error.code, "message": error.message}
-    if error.details:
-        told["details"] = error.details
-    more = dict(headers or {})
-    if error.code == "unauthorized":
-        more["WWW-Authenticate"] = "Bearer"
-    return json_answer({"error": told}, status=status or error.status, headers=more)
 
 
 def _of_http(error: web.HTTPException, request: web.Request) -> AgentcmdError:

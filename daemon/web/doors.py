@@ -87,7 +87,7 @@ class Doors:
         )
         supervisor.start(self.gateway.run(), name="gateway")
         self.application = web.Application(client_max_size=web_settings.max_message_bytes)
-        Border(doorkeeper).surround(self.application)
+        Border(doorkeeper, admission).surround(self.application)
         rest.add_routes(self.application.router)
         documents.add_routes(self.application.router)
         self.application.router.add_get("/ws", self.gateway.handle, allow_head=False)
@@ -97,8 +97,8 @@ class Doors:
 
     @property
     def connections(self) -> int:
-        """Give how many clients are connected, whatever their door."""
-        return len(self.gateway.connections) + len(self.streams.open) + len(self.socketio)
+        """Give how many clients with a token are connected, whatever their door."""
+        return self.gateway.authenticated + len(self.streams.open) + len(self.socketio.peers)
 
     def drain(self) -> None:
         """Warn every client that the daemon stops."""
@@ -118,7 +118,7 @@ class Doors:
     def _metrics(self) -> Iterator[Sample]:
         gateway, socketio = self.gateway, self.socketio
         doors: dict[str, Iterable[Subscriber]] = {
-            "websocket": gateway.connections,
+            "websocket": [each for each in gateway.connections if each.caller is not None],
             "socketio": socketio.peers,
             "events": self.streams.open,
         }

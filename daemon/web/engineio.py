@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import WSMsgType, web
 
@@ -20,8 +21,10 @@ from daemon.web.border import read_body
 from daemon.web.close import CloseCode
 from daemon.web.connection import CLOSE_TIMEOUT
 from daemon.web.engineio_session import CLOSE, SEPARATOR, Client, Session
+from daemon.web.http_connection import answers_for_long
 from daemon.web.outlet import WRITE_BYTES, Outlet
 from daemon.web.peer import WebSettings
+from daemon.web.unauthenticated import Unauthenticated
 from daemon.web.websocket import WebSocket, accept
 
 OPEN, PING, PONG, NOOP = b"0", b"2", b"3", b"6"
@@ -56,6 +59,9 @@ class EngineIo:
         self._crowded = crowded
         self._client_of = client_of
         self.sessions: dict[str, Session] = {}
+        self.unauthenticated = Unauthenticated[Session](
+            settings.max_unauthenticated, self._displace
+        )
         self.slow_closes = 0
         self._draining = False
         self._empty = asyncio.Event()
@@ -73,11 +79,12 @@ class EngineIo:
         if session.outlet is not None:
             raise BadRequest("this session has a WebSocket already")
         session.heard_at = time.monotonic()
-        if transport == "websocket":
-            return await self._upgrade(request, session)
-        if request.method == "POST":
-            return await self._post(request, session)
-        return await self._poll(request, session)
+        with session.served_by(request):
+            if transport == "websocket":
+                return await self._upgrade(request, session)
+            if request.method == "POST":
+                return await self._post(request, session)
+            return await self._poll(request, session)
 
     def drain(self) -> None:
         """Take nobody in any more."""
@@ -110,19 +117,45 @@ class EngineIo:
         session = self._begin(request)  # counted from the first byte of its handshake
         self._greet(session, upgrades=[])
         try:
-            with session.on(request.transport):
-                ws = await accept(request, max_bytes=self._settings.max_message_bytes)
-            await self._carry(ws, request, session)
+            with session.served_by(request):
+                with session.on(request.transport):
+                    ws = await self._accept(request, session)
+                await self._carry(ws, request, session)
         finally:
             self._forget(session)
         return ws.response
+
+    async def _accept(self, request: web.Request, session: Session) -> WebSocket:
+        """Take a WebSocket in; until the client is let in, its messages are small."""
+        session.websocket = ws = await accept(request, max_bytes=self._allowed(session))
+        return ws
+
+    def _allowed(self, session: Session) -> int:
+        """Return the bytes that a message of this client may have."""
+        limits = self._settings
+        known = session.client.introduced
+        return limits.max_message_bytes if known else limits.unauthenticated_bytes
 
     def _begin(self, request: web.Request) -> Session:
         token = token_of(request.headers, request.query)
         session = Session(self._settings.buffer_bytes, token)
         session.client = self._client_of(session)
+        session.on_introduction = partial(self._introduced, session)
         self.sessions[session.sid] = session
+        self.unauthenticated.add(session)
         return session
+
+    def _introduced(self, session: Session) -> None:
+        """Lift the limits of clients without a token from one that has been let in."""
+        self.unauthenticated.discard(session)
+        for connection in session.connections:
+            connection.authenticate()
+        if session.websocket is not None:
+            session.websocket.allow(self._settings.max_message_bytes)
+
+    def _displace(self, session: Session) -> None:
+        """End a client without a token for a newer one."""
+        self.end(session, CloseCode.TOO_MANY, "others wait without a token")
 
     def _greet(self, session: Session, *, upgrades: list[str]) -> None:
         opening = {
@@ -141,7 +174,7 @@ class EngineIo:
         session.probing = True
         try:
             with session.on(request.transport):
-                ws = await accept(request, max_bytes=self._settings.max_message_bytes)
+                ws = await self._accept(request, session)
                 probed = await self._probed(ws, request, session)
         finally:
             session.probing = session.paused = False
@@ -208,6 +241,9 @@ class EngineIo:
 
     async def _poll(self, request: web.Request, session: Session) -> web.StreamResponse:
         """Answer with what waits, as soon as something does."""
+        if request.can_read_body:
+            raise BadRequest("a poll has no body")
+        answers_for_long(request)
         if session.polling:
             self.end(session, CloseCode.BAD_MESSAGE, "two polls at once")
             raise BadRequest("this session polls already; it has ended now")
@@ -258,7 +294,8 @@ class EngineIo:
         session.posting = True
         try:
             with session.on(request.transport):
-                body = await read_body(request)
+                known = session.client.introduced
+                body = await read_body(request, None if known else self._allowed(session))
             session.received += len(body)
             for number, packet in enumerate(body.split(SEPARATOR), 1):
                 if session.code is not None:
@@ -304,6 +341,7 @@ class EngineIo:
     def _forget(self, session: Session) -> None:
         session.end(CloseCode.NORMAL, "transport error")  # unless it has ended
         session.abandon()
+        self.unauthenticated.discard(session)
         self.sessions.pop(session.sid, None)
         if not self.sessions:
             self._empty.set()
@@ -318,6 +356,7 @@ class EngineIo:
 
         For `deaf` seconds before that nobody could be heard.
         """
+        self.unauthenticated.make_room(now)
         for session in list(self.sessions.values()):
             if session.code is not None:
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -19,7 +19,9 @@ from aiohttp.abc import AbstractStreamWriter
 from daemon.core import frames
 from daemon.web.close import CloseCode
 from daemon.web.connection import CLOSE_TIMEOUT
+from daemon.web.http_connection import HttpConnection, connection_of
 from daemon.web.outlet import Outlet
+from daemon.web.websocket import WebSocket
 
 CLOSE = b"1"
 """The packet that ends a session."""
@@ -56,6 +58,8 @@ class Session:
     """One client's connection, whatever carries it."""
 
     client: Client
+    on_introduction: Callable[[], None]
+    """Called once, when the client has been let in."""
 
     def __init__(self, limit: int, token: str | None) -> None:
         """Let about `limit` bytes wait; `token` is what the handshake brought."""
@@ -69,6 +73,9 @@ class Session:
         self.polling = self.answering = self.posting = self.probing = self.paused = False
         self.filled = asyncio.Event()
         self.answer: Outlet | None = None
+        self.websocket: WebSocket | None = None
+        self.connections: set[HttpConnection] = set()
+        """Those with a request of this session under way, that of its WebSocket included."""
         self._carriers: set[asyncio.Transport] = set()
         self._limit = limit
         self._waiting: list[bytes] = []
@@ -141,6 +148,21 @@ class Session:
             yield
         finally:
             self._carriers.discard(transport)
+
+    @contextmanager
+    def served_by(self, request: web.Request) -> Iterator[None]:
+        """Have a request's connection be one with a token when the client has shown its own."""
+        connection = connection_of(request)
+        if connection is None:
+            yield
+            return
+        if self.client.introduced:
+            connection.authenticate()
+        self.connections.add(connection)
+        try:
+            yield
+        finally:
+            self.connections.discard(connection)
 
     def pong(self, payload: bytes) -> None:
         """Answer a ping of the WebSocket itself."""

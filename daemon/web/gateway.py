@@ -20,6 +20,7 @@ from daemon.web.auth import SUBPROTOCOL, Admission, AuthSettings, Tokens
 from daemon.web.close import ABNORMAL, CloseCode
 from daemon.web.connection import Connection
 from daemon.web.expiry import Expiry
+from daemon.web.http_connection import authenticate, connection_of
 from daemon.web.looks import looks
 from daemon.web.messages import Authenticate, Connected, Draining, Refused, Request, parse
 from daemon.web.peer import WebSettings
@@ -62,6 +63,8 @@ class Gateway:
         self._requests = requests
         self._crowded = crowded
         self.connections: set[Connection] = set()
+        self.authenticated = 0
+        """How many of the connections have shown a token."""
         self.slow_closes = 0
         self.sent_bytes = 0
         self._draining = False
@@ -69,7 +72,9 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one client from its handshake to its end."""
-        ws = await accept(request, max_bytes=self._web.max_message_bytes, protocols=(SUBPROTOCOL,))
+        ws = await accept(
+            request, max_bytes=self._web.unauthenticated_bytes, protocols=(SUBPROTOCOL,)
+        )
         peer = Connection(
             ws.transport,
             request.writer.drain,
@@ -77,19 +82,17 @@ class Gateway:
             rate=self._web.messages_per_second,
         )
         with structlog.contextvars.bound_contextvars(connection=peer.id):
-            crowded = self._crowded()
             self.connections.add(peer)
             try:
                 if self._draining:
                     peer.close(CloseCode.RESTART, "restart")
-                elif crowded:
-                    peer.refuse(RateLimited("too many connections; try again later"))
-                    peer.close(CloseCode.TOO_MANY, "too many connections")
                 else:
                     await self._serve(ws, peer, request)
                 await self._see_off(ws)
             finally:
                 self.connections.discard(peer)
+                if peer.caller is not None:
+                    self.authenticated -= 1
                 self._fanout.leave(peer)
                 peer.end()
                 self.sent_bytes += peer.sent
@@ -123,6 +126,10 @@ class Gateway:
 
     async def _serve(self, ws: WebSocket, peer: Connection, request: web.Request) -> None:
         opening: Request | None = None
+        if (connection := connection_of(request)) is not None:
+            connection.on_drop = partial(
+                peer.cut, CloseCode.TOO_MANY, "others wait without a token"
+            )
         try:
             caller = self._admission.caller(request)
             if caller is None:
@@ -132,7 +139,14 @@ class Gateway:
         except AgentcmdError as error:
             self._turn_away(peer, opening, error)
             return
+        authenticate(request)
+        if self._crowded():
+            peer.refuse(RateLimited("too many connections; try again later"))
+            peer.close(CloseCode.TOO_MANY, "too many connections")
+            return
+        ws.allow(self._web.max_message_bytes)
         peer.admit(caller)
+        self.authenticated += 1
         peer.send(
             Connected(
                 user_id=caller.sub,

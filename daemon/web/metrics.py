@@ -19,7 +19,8 @@ class Metric(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
-CONNECTIONS = Metric("connections", "gauge", "Open connections", ("door",))
+CONNECTIONS = Metric("connections", "gauge", "Open connections with a token", ("door",))
+UNAUTHENTICATED = Metric("connections_unauthenticated", "gauge", "Connections without a token yet")
 SUBSCRIPTIONS = Metric("subscriptions", "gauge", "Subscriptions of open connections", ("door",))
 BEHIND = Metric("connections_behind", "gauge", "Connections that are given older events")
 SLOW_CLOSES = Metric("slow_closes_total", "counter", "Connections cut because they took nothing")
@@ -38,6 +39,7 @@ COMMANDS = Metric("commands_under_way", "gauge", "Commands of connections withou
 
 METRICS = (
     CONNECTIONS,
+    UNAUTHENTICATED,
     SUBSCRIPTIONS,
     BEHIND,
     SLOW_CLOSES,

@@ -29,7 +29,14 @@ STRIKES = 3
 class WebSettings(Section):
     """Limits of the connections."""
 
-    max_connections: Annotated[int, described("Open connections in all", ge=1)] = 1000
+    max_connections: Annotated[int, described("Open connections with a token", ge=1)] = 1000
+    max_unauthenticated: Annotated[
+        int,
+        described("Connections without a token yet, apart from others; the oldest go first", ge=1),
+    ] = 128
+    unauthenticated_bytes: Annotated[
+        int, described("Largest message or body of a connection without a token yet", ge=1024)
+    ] = 16 << 10
     max_subscriptions: Annotated[int, described("Subscriptions of one connection", ge=1)] = 256
     max_message_bytes: Annotated[Bytes, described("Largest message that a client may send")] = (
         1 << 20

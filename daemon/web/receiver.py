@@ -64,6 +64,10 @@ class Receiver:
         self._kind: WSMsgType | None = None
         self._begun = bytearray()
 
+    def allow(self, max_bytes: int) -> None:
+        """Take messages of so many bytes from now on."""
+        self._limit = max_bytes
+
     def feed(self, data: bytes) -> None:
         """Take what was read; `next` gives the messages in it."""
         if self._partial:

@@ -19,8 +19,9 @@ from daemon.core.events import Attachment
 from daemon.core.health import Health
 from daemon.core.journal import Journal
 from daemon.core.registry import Registry
-from daemon.web.auth import Admission
-from daemon.web.border import json_answer, read_body
+from daemon.web.answers import json_answer
+from daemon.web.auth import Admission, is_forwarded
+from daemon.web.border import read_body
 from daemon.web.metrics import Sample, exposition
 from daemon.web.sse import EventStreams
 from daemon.web.tickets import TicketRequest, Tickets
@@ -84,7 +85,7 @@ class Rest:
         return json_answer(health, status=503 if health.status in ("starting", "draining") else 200)
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
-        if not _from_here(request):
+        if not _from_here(request) or is_forwarded(request.headers):
             self._caller(request).require("admin", "global")
         return web.Response(text=exposition(self._metrics()), content_type="text/plain")
 

@@ -16,7 +16,14 @@ from daemon import __version__
 from daemon.core import frames
 from daemon.core.channel_log import Batch, ChannelLog
 from daemon.core.commands import Caller
-from daemon.core.errors import AgentcmdError, BadMessage, BadRequest, Unauthorized, UnknownCommand
+from daemon.core.errors import (
+    AgentcmdError,
+    BadMessage,
+    BadRequest,
+    RateLimited,
+    Unauthorized,
+    UnknownCommand,
+)
 from daemon.core.fanout import Fanout
 from daemon.web import socketio_packets as packets
 from daemon.web.auth import AuthSettings, Tokens
@@ -188,6 +195,7 @@ class SocketIo:
         self._tokens = tokens
         self._fanout = fanout
         self._requests = requests
+        self._crowded = crowded
         self.encoder = Encoder()
         self.peers: set[SocketIoPeer] = set()
         self.sent_bytes = 0
@@ -280,13 +288,17 @@ class SocketIo:
             raise BadMessage("this client is connected already")
         try:
             caller = self._caller(peer, packet)
+            if self._crowded():
+                raise RateLimited("too many connections; try again later")
         except AgentcmdError as error:
             details = {"code": error.code, "message": error.message}
-            peer.session.send(packets.refused("/", REFUSED, details))
+            reason = REFUSED if error.code == "unauthorized" else error.message
+            peer.session.send(packets.refused("/", reason, details))
             peer.count_refusal()
             return
         peer.admit(caller)
         self.peers.add(peer)
+        peer.session.on_introduction()
         peer.session.send(packets.connected(secrets.token_urlsafe(15)))
         peer.send(
             Connected(

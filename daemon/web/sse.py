@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 
@@ -17,16 +16,16 @@ from daemon.core.commands import Caller
 from daemon.core.errors import BadRequest, NotFound, RateLimited, Unavailable
 from daemon.core.fanout import Fanout, Subscriber
 from daemon.core.journal import Journal
+from daemon.web.http_connection import answers_for_long
 from daemon.web.messages import SubscriptionSuccess
 from daemon.web.outlet import write_patiently
 from daemon.web.peer import WebSettings
+from daemon.web.sse_cursor import LastPlaces, StreamCursor
 
 log = structlog.get_logger(__name__)
 
 KEEP_ALIVE = 15.0
 """Seconds without an event after which a comment keeps proxies from closing the stream."""
-
-_PLACE = re.compile(r"([^=,]+)=([0-9a-f]{1,32}):(\d{1,18})")
 
 
 class EventStream(Subscriber):
@@ -41,11 +40,7 @@ class EventStream(Subscriber):
         self._size = 0
         self._waiting: list[bytes] = []
         self._room = asyncio.Event()
-        self._places: dict[ChannelLog, int] = {}
-
-    def follow(self, where: ChannelLog, offset: int) -> None:
-        """Have the stream's ids carry this channel's place."""
-        self._places[where] = offset
+        self.cursor = StreamCursor()
 
     def has_room(self) -> bool:
         """Tell whether more may wait."""
@@ -55,9 +50,9 @@ class EventStream(Subscriber):
         """Format each event, with an id that resumes all channels after it."""
         for number, framed in enumerate(batch.frames, batch.first):
             identified = b""
-            if batch.log in self._places:
-                self._places[batch.log] = number
-                identified = b"id: %b\n" % self.cursor().encode()
+            if batch.log in self.cursor:
+                self.cursor.follow(batch.log, number)
+                identified = b"id: %b\n" % self.cursor.text()
             self._put(b"%bdata: %b\n\n" % (identified, frames.payload(framed)))
 
     def push(self) -> None:
@@ -106,10 +101,6 @@ class EventStream(Subscriber):
         self._room.set()
         return b"".join(waiting)
 
-    def cursor(self) -> str:
-        """Give the place on all channels, as `Last-Event-ID` brings it back."""
-        return ",".join(f"{w.name}={w.epoch}:{offset}" for w, offset in self._places.items())
-
     def _put(self, data: bytes) -> None:
         self._waiting.append(data)
         self._size += len(data)
@@ -139,7 +130,7 @@ class EventStreams:
         names = self._names(request, caller)
         logs = {name: self._log(name) for name in names if not is_pattern(name)}
         since = _since(request.query.get("since"))
-        resume = _places(request.headers.get("Last-Event-ID", ""))
+        resume = LastPlaces(request.headers.get("Last-Event-ID", ""))
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
@@ -147,6 +138,7 @@ class EventStreams:
                 "X-Accel-Buffering": "no",
             }
         )
+        answers_for_long(request)
         stream = EventStream(self._settings.buffer_bytes)
         self.open.add(stream)
         # As on /ws, nobody is served beyond the end of a token: with it, coming back is a 401.
@@ -158,7 +150,7 @@ class EventStreams:
                 if (where := logs.get(name)) is None:
                     self._fanout.follow_pattern(stream, name)
                 else:
-                    epoch, offset = resume.get(name, (None, since))
+                    epoch, offset = resume.of(where, since)
                     self._follow(stream, where, offset, epoch)
             await self._write(response, stream)
         except ConnectionError:
@@ -204,7 +196,7 @@ class EventStreams:
         self, stream: EventStream, where: ChannelLog, since: int | None, epoch: str | None
     ) -> None:
         told = self._fanout.subscribe(stream, where, since=since, epoch=epoch)
-        stream.follow(where, stream.channels[where])
+        stream.cursor.follow(where, stream.channels[where])
         if not told.recovered:
             stream.resynced(told)
 
@@ -226,9 +218,3 @@ def _since(text: str | None) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise BadRequest("since is an offset: 0 for all that is kept, or the last one seen")
     return int(text)
-
-
-def _places(text: str) -> dict[str, tuple[str | None, int | None]]:
-    """Read a `Last-Event-ID`; what is not ours is ignored, as the field may be anything."""
-    found = (_PLACE.fullmatch(part) for part in text.split(","))
-    return {place[1]: (place[2], int(place[3])) for place in found if place is not None}

@@ -73,6 +73,10 @@ class WebSocket(asyncio.Protocol):
         finally:
             self._hear = None
 
+    def allow(self, max_bytes: int) -> None:
+        """Take messages of so many bytes from now on."""
+        self._receiver.allow(max_bytes)
+
     async def gone(self) -> None:
         """Read and forget until the client has closed its side: a reset would hide our goodbye."""
         self.over = True

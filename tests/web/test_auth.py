@@ -49,6 +49,9 @@ BAD_TOKENS = {
     "no algorithm": lambda: jwt.encode({"sub": "u", "exp": time.time() + 60}, None, "none"),
     "unknown action": lambda: sign(scope="fly:session:*"),
     "no channel": lambda: sign(scope="read:session 1"),
+    "not yet good": lambda: sign(nbf=time.time() + 30),
+    "a begin that is no time": lambda: sign(nbf="now"),
+    "a begin that is no number": lambda: sign(nbf=float("nan")),
     "no exp": lambda: jwt.encode({"sub": "u"}, SECRET, "HS256"),
     "no sub": lambda: jwt.encode({"exp": time.time() + 60}, SECRET, "HS256"),
 }
@@ -58,6 +61,17 @@ BAD_TOKENS = {
 def test_a_token_that_is_not_good_now_is_unauthorized(kind):
     with pytest.raises(Unauthorized):
         Tokens(SECRET).verify(BAD_TOKENS[kind]())
+
+
+@pytest.mark.parametrize("ahead", [2, 3600, "x"])
+def test_when_a_token_was_made_is_not_checked(ahead):
+    iat = ahead if ahead == "x" else time.time() + ahead
+    assert Tokens(SECRET).verify(sign(iat=iat)).sub == "u"
+
+
+@pytest.mark.parametrize("begin", [-60, 0, 3])
+def test_the_clock_that_a_token_begins_by_may_be_some_seconds_ahead(begin):
+    assert Tokens(SECRET).verify(sign(nbf=time.time() + begin)).sub == "u"
 
 
 def test_issuer_and_audience_are_checked_when_configured():

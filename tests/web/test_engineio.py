@@ -59,8 +59,15 @@ async def test_a_handshake_that_is_none_is_refused_and_leaves_nothing(running):
 @pytest.mark.parametrize("query", [POLLING, f"{POLLING}&sid="], ids=["no sid", "blank sid"])
 async def test_exactly_as_many_as_may_come_are_let_in_at_once(start_daemon, query):
     running = await start_daemon(WEB__MAX_CONNECTIONS="3")
-    answers = await asyncio.gather(*(Poller(running, query).answer("GET") for _ in range(40)))
-    assert sorted(status for status, _ in answers) == [200] * 3 + [429] * 37
+
+    async def come():
+        poller = await Poller(running, query).begin(token=False)
+        await poller.post(f'40{{"token":"{running.token()}"}}')
+        return (await poller.poll())[0][:2]
+
+    answers = await asyncio.gather(*(come() for _ in range(40)))
+    assert sorted(answers) == ["40"] * 3 + ["44"] * 37
+    assert (await Poller(running, query).answer("GET"))[0] == 429
 
 
 async def test_a_handshake_that_breaks_off_holds_no_place(start_daemon, raw_to, websocket):
