@@ -66,7 +66,11 @@ class Heard:
 
 
 def begin(
-    state_dir: Path, *sockets: socket.socket, argv: list[str] | None = None, **environ: str
+    state_dir: Path,
+    *sockets: socket.socket,
+    argv: list[str] | None = None,
+    umask: int = -1,
+    **environ: str,
 ) -> subprocess.Popen[str]:
     """Start the daemon as systemd does, with sockets and variables."""
     numbers = [each.fileno() for each in sockets]
@@ -82,6 +86,7 @@ def begin(
             **environ,
         },
         pass_fds=numbers,
+        umask=umask,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

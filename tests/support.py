@@ -272,6 +272,9 @@ class DaemonProcess:
     prefix: tuple[str, ...] = ()
     """What starts it, as another parent would: a command line that runs its arguments."""
 
+    umask = -1
+    """That of the tests, or another one."""
+
     def __init__(self, state_dir: Path, **environ: str) -> None:
         self.state_dir = state_dir
         self.environ = {
@@ -295,6 +298,7 @@ class DaemonProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            umask=self.umask,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

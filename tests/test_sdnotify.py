@@ -248,6 +248,7 @@ async def test_no_child_gets_what_systemd_has_handed_to_the_daemon(heard, client
         process = begin(
             tmp_path / "state",
             listening,
+            umask=0o027,
             NOTIFY_SOCKET=heard.address,
             WATCHDOG_USEC="30000000",
             LISTEN_FDNAMES="agentcmd.socket",
@@ -271,7 +272,7 @@ async def test_no_child_gets_what_systemd_has_handed_to_the_daemon(heard, client
         for name in names
         if name.startswith(("NOTIFY_", "WATCHDOG_", "LISTEN_", "CREDENTIALS_", "AGENTCMD_"))
     }
-    assert rest.split() == ["0022", "0", "1", "2", "3"]  # 3 is the folder that ls reads
+    assert rest.split() == ["0027", "0", "1", "2", "3"]  # 3 is the folder that ls reads
 
 
 async def test_a_run_below_a_service_says_nothing_in_its_name(heard, tmp_path):

@@ -22,21 +22,23 @@ class Size:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to start: `argv[0]` is looked up on the PATH of `env`, `cwd` is absolute.
+    """What to start: `argv[0]` is looked up on `path`, without it on the PATH of `env`.
 
-    Without `stdin` the program reads /dev/null; with a `terminal` all three streams are a
-    pseudoterminal of that size, which controls its session. `memory_bytes` and `processes` are
-    limits of the whole tree where tasks have cgroups, else of each process and of the user's
-    processes; 0 is no limit. The names of `limits` are those of resource(7) in lower case without
-    RLIMIT_, for instance `{"nofile": 1024}`.
+    `cwd` is absolute. Without `stdin` the program reads /dev/null; with a `terminal` all three
+    streams are a pseudoterminal of that size, which controls its session. Without `umask` it has
+    that of whoever started the daemon. `memory_bytes` and `processes` are limits of the whole tree
+    where tasks have cgroups, else of each process and of the user's processes; 0 is no limit. The
+    names of `limits` are those of resource(7) in lower case without RLIMIT_, for instance
+    `{"nofile": 1024}`.
     """
 
     argv: Sequence[str]
     cwd: str
     env: Mapping[str, str]
+    path: str = ""
     stdin: bool = False
     terminal: Size | None = None
-    umask: int = 0o022
+    umask: int | None = None
     limits: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     memory_bytes: int = 0
     processes: int = 0
@@ -64,6 +66,7 @@ def specification(program: Program, traces: Traces = Traces(), terminal: str = "
     for what, value in (
         *(("An argument", value) for value in program.argv),
         ("The working directory", program.cwd),
+        ("A search path", program.path),
         *(("A name in the environment", value) for value in program.env),
         *(("A value in the environment", value) for value in program.env.values()),
     ):
@@ -72,7 +75,7 @@ def specification(program: Program, traces: Traces = Traces(), terminal: str = "
         raise BadRequest("The working directory must be an absolute path.")
     if any(not name or "=" in name for name in program.env):
         raise BadRequest("A name in the environment must not be empty or contain '='.")
-    if not 0 <= program.umask <= 0o777:
+    if program.umask is not None and not 0 <= program.umask <= 0o777:
         raise BadRequest("The umask must be between 0 and 0o777.")
     for name, limit in program.limits.items():
         if not hasattr(resource, f"RLIMIT_{name.upper()}") or limit < -1:
@@ -81,6 +84,7 @@ def specification(program: Program, traces: Traces = Traces(), terminal: str = "
         "argv": list(program.argv),
         "cwd": program.cwd,
         "env": dict(program.env),
+        "path": program.path,
         "umask": program.umask,
         "limits": dict(program.limits),
         "record": traces.record,

@@ -11,7 +11,8 @@ class Restarts:
     """Exponential delays with jitter, and an intensity beyond which it is given up.
 
     As OTP's supervisors: more than `limit` restarts within `within` seconds are no bad luck any
-    more, but a fault that another restart does not mend.
+    more, but a fault that another restart does not mend. The delays do not count as time: with them
+    a fault whose delays add up to more than `within` would be restarted for ever.
     """
 
     def __init__(
@@ -32,13 +33,16 @@ class Restarts:
         self._clock = clock
         self._jitter = jitter
         self._times: list[float] = []
+        self._delayed = 0.0
 
     def next_delay(self) -> float | None:
         """Count one restart and give the seconds to wait before it; None to give it up."""
-        now = self._clock()
+        now = self._clock() - self._delayed
         self._times = [moment for moment in self._times if now - moment < self._within]
         if len(self._times) >= self._limit:
             return None
         longest = min(self._max_delay, self._delay * (1 << min(len(self._times), 30)))
         self._times.append(now)
-        return longest * (0.5 + 0.5 * self._jitter())  # those that failed together come apart
+        delay = longest * (0.5 + 0.5 * self._jitter())  # those that failed together come apart
+        self._delayed += delay
+        return delay

@@ -565,9 +565,11 @@ class Reaper:
         except OSError as error:
             sentence = f"The folder {shown(spec['cwd'])} cannot be entered: {error.strerror}."
             raise Refused(error.errno or errno.EIO, "cwd_missing", sentence) from None
-        os.umask(spec["umask"])
+        if spec["umask"] is not None:
+            os.umask(spec["umask"])
         oom_score(self.oom)
-        path = resolve(spec["argv"][0], spec["env"].get("PATH", os.defpath))
+        search = spec["path"] or spec["env"].get("PATH", os.defpath)
+        path = resolve(spec["argv"][0], search)
         self.traces.enter()
         return spawn(path, spec, self.streams)
 

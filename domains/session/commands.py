@@ -41,7 +41,7 @@ class Restart(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields
     """When a command is started again.
 
     `delay` is in seconds and doubles up to `max_delay`. `when` always is also after a good end.
-    More than `max_restarts` within `within` seconds, and it is given up.
+    More than `max_restarts` within `within` seconds, the delays not counted, and it is given up.
     """
 
     when: Literal["on_failure", "always"] = "on_failure"

@@ -75,10 +75,14 @@ class Starter:
         """Turn a request into a program; BadRequest while the client still listens."""
         invocation = adapter.invocation(request, self._path(adapter))
         check_variables(request.env or {})
+        env = self.environment(adapter, request.env)
+        ours = os.environ.get("PATH", os.defpath)
         program = Program(
             argv=invocation.argv,
             cwd=cwd,
-            env=self.environment(adapter, request.env),
+            env=env,
+            # an agent's program is ours to find, whatever PATH is given to what it starts
+            path=f"{env.get('PATH', ours)}:{ours}" if adapter.abilities.conversation else "",
             stdin=bool(invocation.first_input) or invocation.keep_input,
         )
         specification(program)

@@ -53,6 +53,13 @@ class Expressions:
         self.check(text)
         quoting.check(_marked(text))
 
+    def has_holes(self, text: str) -> bool:
+        """Return whether a text has an expression in it, be it right or wrong."""
+        try:
+            return any(isinstance(part, Hole) for part in split(text))
+        except BadExpression:
+            return True
+
     def references(self, text: str, *, whole: bool = False) -> list[tuple[tuple[str, ...], int]]:
         """Give what the expressions of a text name, and in which of its lines, from 0.
 
@@ -103,7 +110,7 @@ class Expressions:
         return list(found)
 
     def shell(self, text: str, names: Names) -> str:
-        """Render a text for `sh -c`: each value is one word, each item of a list one.
+        """Render a text for the shell: each value is one word, each item of a list one.
 
         What is marked safe is put in as it is.
         """

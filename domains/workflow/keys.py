@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from domains.workflow.definition import Json
 from domains.workflow.problems import Problems
@@ -32,6 +33,9 @@ MAX_BLOCKS = 4
 """How deep for-each and parallel stand in one another."""
 
 MAX_PARALLEL = 64
+MOST_WORDS = 50
+"""Of a shell that is written out."""
+
 MAX_ITEMS = 10_000
 DEFAULT_ITEMS = 1000
 YEAR = 527_040
@@ -42,6 +46,7 @@ NAME = Text(longest=200)
 WORD = Text(rendered=True, longest=200)
 LONG = Text(rendered=True)
 EXPRESSION = Text(rendered=True, longest=8192, scalars=True)
+ARGUMENT = Text(longest=4096)
 PATH = Text(rendered=True, longest=4096, allowed="a path in the project")
 VARIABLES = MapOf(Text(rendered=True, scalars=True, empty=True), most=200)
 MINUTES = Number(0.01, YEAR, whole=False)
@@ -100,6 +105,60 @@ class Width:
                 },
             ]
         }
+
+
+SHELLS = ("sh", "bash")
+"""Shells that are known by their names: sh ends at the first failure, bash in pipelines too."""
+
+READS_LIKE_SH = frozenset({"sh", "bash", "dash", "ash"})
+"""Programs whose text has the quoting rules that templates are quoted by."""
+
+WRITTEN_OUT = "a program with its arguments, as in [bash, -euxo, pipefail, -c]; the text comes last"
+
+
+def is_foreign(shell: str | list[str]) -> bool:
+    """Return whether a shell reads text in which a quoted value may be something else."""
+    return isinstance(shell, list) and PurePath(shell[0]).name not in READS_LIKE_SH
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """The shell that reads a command: one of a few by name, or a program with its arguments."""
+
+    def read(self, node: Node, at: str, problems: Problems) -> str | list[str]:
+        """Return the name, or the arguments."""
+        if isinstance(node, Sequence):
+            argv = [ARGUMENT.read(item, f"an item of {at}", problems) for item in node.items]
+            if not 0 < len(argv) <= MOST_WORDS:
+                problems.add(node.line, f"{at} has {len(argv)} items", [WRITTEN_OUT])
+            elif why := wrong_argv(argv):
+                problems.add(node.line, f"{at} {why}", [WRITTEN_OUT])
+            else:
+                return argv
+            return "sh"
+        if isinstance(node, Scalar) and node.text in SHELLS:
+            return node.text
+        problems.add(node.line, f"{at} is {noun(node)}", [*SHELLS, WRITTEN_OUT])
+        return "sh"
+
+    def schema(self) -> Schema:
+        """Return the JSON Schema of it."""
+        item = {"type": "string", "minLength": 1}
+        argv: Schema = {"type": "array", "items": item, "minItems": 1, "maxItems": MOST_WORDS}
+        return {"anyOf": [{"enum": list(SHELLS)}, argv]}
+
+
+def wrong_argv(argv: list[str]) -> str | None:
+    """Return why a program with its arguments cannot be given a text as the last one."""
+    if any("{0}" in word for word in argv):
+        return "has {0} in it, which is not known here"
+    if PurePath(argv[0]).name in READS_LIKE_SH and not any(map(_takes_text, argv[1:])):
+        return "has no -c, so the text would be taken for the name of a file"
+    return None
+
+
+def _takes_text(word: str) -> bool:
+    return word.startswith("-") and not word.startswith("--") and "c" in word
 
 
 RETRIES = Record(
@@ -193,7 +252,17 @@ KINDS: Mapping[str, Kind] = {
             **_PLACE,
         },
     ),
-    "run": Kind(_shape(LONG, "A command for sh -c; what templates give is quoted."), _PLACE),
+    "run": Kind(
+        _shape(LONG, "Commands for a shell; what templates give is quoted."),
+        {
+            "shell": Key(
+                Shell(),
+                "What reads them: sh (sh -e -c, as without), bash (bash -eo pipefail -c), or "
+                "a program with its arguments, whose last one they become.",
+            ),
+            **_PLACE,
+        },
+    ),
     "git": Kind(
         _shape(
             Record(

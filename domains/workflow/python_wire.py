@@ -50,9 +50,12 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class RunFields(_Fields):
-    """Those of a command."""
+    """Those of a command; `shell` is a name, or a program with its arguments before the text."""
 
     run: Text
+    shell: (
+        Literal["sh", "bash"] | Annotated[list[Word], Meta(min_length=1, max_length=50)] | None
+    ) = None
     cwd: Word | None = None
     env: Variables | None = None
 

@@ -60,6 +60,17 @@ class References:
         """Check a text for the shell."""
         self._check(node, scope, self._expressions.check_shell)
 
+    def foreign(self, node: Node) -> None:
+        """Refuse templates in a text that is read by a program with quotes of its own."""
+        for scalar in scalars(node):
+            if self._expressions.has_holes(scalar.text):
+                self._problems.add(
+                    scalar.line,
+                    "a template stands in a text that neither sh nor bash reads, so nothing can "
+                    "quote it",
+                    ["hand it over in env: and read that there"],
+                )
+
     def expression(self, node: Node, scope: Scope) -> None:
         """Check a text that is one expression."""
         self._check(node, scope, self._expressions.check_condition, whole=True)

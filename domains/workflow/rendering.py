@@ -20,7 +20,7 @@ MAX_VARIABLES = 200_000
 def rendered(step: Step, names: Names) -> dict[str, Json]:
     """Give a step's fields, rendered; BadRequest with the field that cannot be, and why.
 
-    `run` is text for `sh -c`, `for_each` the list of items, `sleep` seconds, `match` is
+    `run` is text for a shell, `shell` stays as it is, `for_each` is the list of items, `sleep` seconds, `match` is
     left for `Expressions.condition`. The arguments of git and of a workflow keep their types,
     all else is text.
     """
@@ -97,6 +97,7 @@ def _artifact(value: Json, names: Names, step: Step) -> Json:
 
 _BY_NAME: Mapping[str, Callable[[Json, Names, Step], Json]] = {
     "run": _shell,
+    "shell": _later,
     "git": _data,
     "args": _data,
     "for_each": _items,

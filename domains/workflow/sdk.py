@@ -142,17 +142,23 @@ class Run:
         id: str,  # noqa: A002  # as in YAML
         text: str | Sequence[str],
         *,
+        shell: Literal["sh", "bash"] | Sequence[str] = "sh",
         cwd: str | None = None,
         env: dict[str, str] | None = None,
         check: bool = False,
         **options: Unpack[Named],
     ) -> CommandResult:
-        """Run a text for `sh -c`, or a program with its arguments; a failure is a result."""
+        """Run a text for a shell, or a program with its arguments; a failure is a result.
+
+        `shell` is sh (`sh -e -c`), bash (`bash -eo pipefail -c`), or a program with its arguments,
+        behind which the text stands.
+        """
         text = text if isinstance(text, str) else shlex.join(text)
+        reads = shell if isinstance(shell, str) else list(shell)
         return await self._step(
             "run",
             id,
-            {"run": text, "cwd": cwd, "env": env},
+            {"run": text, "shell": reads, "cwd": cwd, "env": env},
             {**options, "check": check},
             results.command,
         )

@@ -15,6 +15,7 @@ from domains.workflow.keys import (
     MAX_PARALLEL,
     MAX_STEPS,
     RESERVED,
+    is_foreign,
 )
 from domains.workflow.problems import Problems, meant, shown
 from domains.workflow.references import BROKEN, References, Scope
@@ -219,6 +220,8 @@ class StepReader:
         for key, value in node.entries.items():
             if key == "run" and kind == "run":
                 self._references.shell(value, scope)
+                if is_foreign(fields.get("shell", "sh")):
+                    self._references.foreign(value)
             elif key == "for-each" and isinstance(value, Scalar):
                 self._references.expression(value, scope)
             elif key == "wait-for" and isinstance(value, MappingNode):

@@ -72,7 +72,8 @@ class Task:
         self.lines = self.control.makefile("rb")
 
     def specify(self, *argv, cwd="/", env=ENV, umask=0o022, limits=None):
-        spec = {"argv": argv, "cwd": cwd, "env": env, "umask": umask, "limits": limits or {}}
+        spec = {"argv": argv, "cwd": cwd, "env": env, "path": "", "umask": umask}
+        spec["limits"] = limits or {}
         body = json.dumps(spec).encode()
         self.control.sendall(len(body).to_bytes(4, "big") + body)
         return self
@@ -172,7 +173,7 @@ def test_the_start_time_is_that_of_the_program(house):
 def test_a_specification_may_come_in_pieces(house):
     task = house.ask()
     body = json.dumps(
-        {"argv": ["true"], "cwd": "/", "env": ENV, "umask": 0o22, "limits": {}}
+        {"argv": ["true"], "cwd": "/", "env": ENV, "path": "", "umask": 0o22, "limits": {}}
     ).encode()
     for byte in len(body).to_bytes(4, "big") + body:
         task.control.sendall(bytes([byte]))

@@ -31,6 +31,24 @@ KEPT = 256 << 10
 Stream = Literal["stdout", "stderr"]
 
 
+SHELLS = {"sh": ["sh", "-e", "-c"], "bash": ["bash", "-eo", "pipefail", "-c"]}
+"""How shells are called that have names here; the text is the last argument."""
+
+
+def argv_of(shell: str | list[str], text: str) -> list[str]:
+    """Return the arguments of a program by which a shell reads a text."""
+    return [*(SHELLS[shell] if isinstance(shell, str) else shell), text]
+
+
+def search_path(shell: str | list[str], own: str) -> str:
+    """Return where a shell is looked for: a step's own PATH is for what its text calls.
+
+    So it is found whatever that PATH is; one that is written out is looked for there first.
+    """
+    ours = os.environ.get("PATH", os.defpath)
+    return f"{ours}:{own}" if isinstance(shell, str) else f"{own}:{ours}"
+
+
 class Commands:
     """Runs commands for runs."""
 
@@ -40,15 +58,16 @@ class Commands:
         self._limits = settings.of(KIND)
 
     async def run(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
-        """Run `sh -c` with the text of `run`; another exit code than 0 is a failure."""
+        """Have `shell` read the text of `run`; another exit code than 0 is a failure."""
         self._tasks.require_open()
         run = live.run
+        shell = fields.get("shell") or "sh"
+        env = child_environment(os.environ, configured=live.definition.env, given=fields.get("env"))
         program = Program(
-            argv=["sh", "-c", fields["run"]],
+            argv=argv_of(shell, fields["run"]),
+            path=search_path(shell, env.get("PATH", os.defpath)),
             cwd=live.folder(fields.get("cwd")),
-            env=child_environment(
-                os.environ, configured=live.definition.env, given=fields.get("env")
-            ),
+            env=env,
         )
         owner = _Owner(live, step_id)
         task = Task(
