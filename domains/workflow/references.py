@@ -56,20 +56,16 @@ class References:
         """Check all texts of a node as templates."""
         self._check(node, scope, self._expressions.check)
 
-    def shell(self, node: Node, scope: Scope) -> None:
-        """Check a text for the shell."""
+    def shell(self, node: Node, scope: Scope, *, foreign: bool) -> None:
+        """Check a text for the shell; a `foreign` one has other quotes and no templates."""
+        if foreign and any(self._expressions.has_holes(scalar.text) for scalar in scalars(node)):
+            self._problems.add(
+                node.line,
+                "a template stands in a text that neither sh nor bash reads: nothing can quote it",
+                ["hand it over in env: and read that there"],
+            )
+            return
         self._check(node, scope, self._expressions.check_shell)
-
-    def foreign(self, node: Node) -> None:
-        """Refuse templates in a text that is read by a program with quotes of its own."""
-        for scalar in scalars(node):
-            if self._expressions.has_holes(scalar.text):
-                self._problems.add(
-                    scalar.line,
-                    "a template stands in a text that neither sh nor bash reads, so nothing can "
-                    "quote it",
-                    ["hand it over in env: and read that there"],
-                )
 
     def expression(self, node: Node, scope: Scope) -> None:
         """Check a text that is one expression."""

@@ -20,9 +20,9 @@ MAX_VARIABLES = 200_000
 def rendered(step: Step, names: Names) -> dict[str, Json]:
     """Give a step's fields, rendered; BadRequest with the field that cannot be, and why.
 
-    `run` is text for a shell, `shell` stays as it is, `for_each` is the list of items, `sleep` seconds, `match` is
-    left for `Expressions.condition`. The arguments of git and of a workflow keep their types,
-    all else is text.
+    `run` is text for a shell, `shell` stays as it is, `for_each` is the list of items, `sleep`
+    seconds, `match` is left for `Expressions.condition`. The arguments of git and of a workflow
+    keep their types, all else is text.
     """
     made = {}
     for name, value in step.fields.items():

@@ -218,10 +218,8 @@ class StepReader:
         if "if" in node.entries:
             self._references.expression(node.entries["if"], scope)
         for key, value in node.entries.items():
-            if key == "run" and kind == "run":
-                self._references.shell(value, scope)
-                if is_foreign(fields.get("shell", "sh")):
-                    self._references.foreign(value)
+            if key == "run":
+                self._references.shell(value, scope, foreign=is_foreign(fields.get("shell", "sh")))
             elif key == "for-each" and isinstance(value, Scalar):
                 self._references.expression(value, scope)
             elif key == "wait-for" and isinstance(value, MappingNode):
