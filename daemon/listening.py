@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Sequence
@@ -12,6 +13,10 @@ from typing import NamedTuple
 from aiohttp import web
 
 from daemon.core.errors import Unavailable
+
+ACCEPTED_AT_ONCE = 32
+"""Connections that are accepted in one turn of the loop: asyncio takes as many as its backlog, and
+who comes with a thousand others must not hold up those who are there."""
 
 
 class Place(NamedTuple):
@@ -31,9 +36,10 @@ async def listen_on_own(
     """Bind a Unix socket where `path` is given, else TCP; Unavailable says what is in the way."""
     try:
         if path is None:
-            await web.TCPSite(runner, host, port).start()
+            for each in await _bound_to(host, port):
+                await _serve_on(runner, each)
             return Place(url=_url(*runner.addresses[0][:2]))
-        await web.SockSite(runner, _bound(path, stack)).start()
+        await _serve_on(runner, _bound(path, stack))
     except OSError as error:
         where = path or f"{host}:{port}"
         raise Unavailable(
@@ -47,8 +53,7 @@ async def listen_on_given(runner: web.AppRunner, sockets: Sequence[socket.socket
     """Serve on sockets that listen already; they stay open elsewhere, with who waits on them."""
     urls, paths = [], []
     for each in sockets:
-        # The backlog is one with systemd's: it holds those who come while no daemon is there.
-        await web.SockSite(runner, each, backlog=socket.SOMAXCONN).start()
+        await _serve_on(runner, each)
         if each.family == socket.AF_UNIX:
             paths.append(os.fsdecode(each.getsockname()))
         else:
@@ -60,6 +65,29 @@ def hosts_of(sockets: Sequence[socket.socket]) -> tuple[str, ...]:
     """List the addresses that sockets are bound to, as a Host header may name them."""
     found = [str(each.getsockname()[0]) for each in sockets if each.family != socket.AF_UNIX]
     return tuple(f"[{host}]" if ":" in host else host for host in found)
+
+
+async def _serve_on(runner: web.AppRunner, listening: socket.socket) -> None:
+    """Accept on a socket; all who wait longer than a turn of the loop wait in the kernel.
+
+    So do, on a socket of systemd, those who come while no daemon is there.
+    """
+    await web.SockSite(runner, listening, backlog=ACCEPTED_AT_ONCE).start()
+    listening.listen(socket.SOMAXCONN)
+
+
+async def _bound_to(host: str, port: int) -> list[socket.socket]:
+    """Bind every address that a host's name stands for."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    bound: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            bound.append(socket.create_server(address, family=family))
+    except BaseException:
+        for each in bound:
+            each.close()
+        raise
+    return bound
 
 
 def _bound(path: Path, stack: AsyncExitStack) -> socket.socket:
