@@ -42,6 +42,7 @@ from daemon.web.auth import Doorkeeper, Tokens, load_secret
 from daemon.web.doors import Doors
 from daemon.web.http_connection import HttpRunner
 from daemon.web.metrics import Sample
+from daemon.web.public_path import PublicPath
 from domains import DOMAINS
 from domains.session.agents import ADAPTERS
 from domains.workflow.schema import json_schema
@@ -148,6 +149,9 @@ class Daemon:
         self._stack.enter_context(home.owned(self.state_dir))
         self.tokens = self._make_tokens()
         registry = build_registry()
+        self._public = public = PublicPath(
+            settings.server.base_path, settings.server.trusted_proxies
+        )
         durable = {domain.__name__.rpartition(".")[2]: domain.DURABLE for domain in DOMAINS}
         schemas = {domain.__name__.rpartition(".")[2]: domain.SCHEMA for domain in DOMAINS}
         records = self.state_dir / orphans.FOLDER
@@ -169,7 +173,10 @@ class Daemon:
         self._supervisor = await enter(Supervisor())
         self._journal = await enter(
             Journal(
-                store, settings.journal, lambda name: durable.get(name.partition(":")[0], False)
+                store,
+                settings.journal,
+                lambda name: durable.get(name.partition(":")[0], False),
+                base_path=public.base,
             )
         )
         self._tasks = await enter(
@@ -240,6 +247,7 @@ class Daemon:
             web_settings=settings.web,
             auth_settings=settings.auth,
             doorkeeper=self._doorkeeper,
+            public=self._public,
             tokens=self.tokens,
             registry=registry,
             dispatcher=self._dispatcher,
@@ -251,6 +259,7 @@ class Daemon:
         )
         self._runner = HttpRunner(
             self._doors.application,
+            stripped=self._public.stripped,
             limit=settings.web.max_unauthenticated,
             allowed_bytes=settings.web.unauthenticated_bytes,
             timeout=settings.auth.timeout,

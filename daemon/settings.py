@@ -52,6 +52,13 @@ class ServerSection(Section):
     origins: Annotated[
         tuple[str, ...], described("Web origins besides our own host, as in https://tools.example")
     ] = ()
+    base_path: Annotated[
+        str, described("Path under which a reverse proxy serves us, as in /agents; empty: none")
+    ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        described("Addresses and networks whose X-Forwarded-Prefix counts; unix: the Unix socket"),
+    ] = ("127.0.0.1", "::1", "unix")
     shutdown_timeout: Annotated[
         Seconds, described("Seconds that a drain waits for tasks before it kills them")
     ] = 10.0

@@ -62,9 +62,18 @@ class Journal:
     """All channels of the daemon over one store."""
 
     def __init__(
-        self, store: Store, settings: JournalSettings, durable: Callable[[str], bool]
+        self,
+        store: Store,
+        settings: JournalSettings,
+        durable: Callable[[str], bool],
+        *,
+        base_path: str = "",
     ) -> None:
-        """Keep logs for channels as they are written; `durable` tells which go to disk."""
+        """Keep logs for channels as they are written; `durable` tells which go to disk.
+
+        `base_path` stands before every path that an event points to.
+        """
+        self.base_path = base_path
         self.settings = settings
         self.store = store
         self.events = 0
@@ -292,7 +301,9 @@ class Journal:
         """Shorten an event over the limit; the whole one stays readable at its `href`."""
         if where.durable:
             self._pending.wholes.append((where.id << OFFSET_BITS | offset, body))
-        href = f"/api/channels/{where.name}/events/{offset}" if where.durable else None
+        href = (
+            f"{self.base_path}/api/channels/{where.name}/events/{offset}" if where.durable else None
+        )
         decoded = msgspec.json.decode(data)
         room = self.settings.event_bytes - 4096
         for keep in (room // 4, room // 64, 256, 0):

@@ -19,6 +19,7 @@ from daemon.web.border import Border
 from daemon.web.gateway import Gateway
 from daemon.web.metrics import Sample
 from daemon.web.peer import WebSettings
+from daemon.web.public_path import PublicPath
 from daemon.web.requests import Requests
 from daemon.web.rest import Rest
 from daemon.web.socketio import SocketIo
@@ -36,6 +37,7 @@ class Doors:
         web_settings: WebSettings,
         auth_settings: AuthSettings,
         doorkeeper: Doorkeeper,
+        public: PublicPath,
         tokens: Tokens,
         registry: Registry,
         dispatcher: Dispatcher,
@@ -82,6 +84,7 @@ class Doors:
             admission=admission,
             tickets=tickets,
             streams=self.streams,
+            public=public,
             health=health,
             metrics=self._metrics,
         )

@@ -205,13 +205,23 @@ class HttpServer(web.Server):
         self,
         server: web.Server,
         *,
+        stripped: Callable[[web.Request], web.Request],
         limit: int,
         allowed_bytes: int,
         timeout: float,
         options: dict[str, Any],
     ) -> None:
-        """Serve what `server` would; `timeout` is the seconds in which a token has to be shown."""
-        super().__init__(server.request_handler, request_factory=server.request_factory)
+        """Serve what `server` would, requests as `stripped` gives them back.
+
+        `timeout` is the seconds in which a token has to be shown.
+        """
+        make = server.request_factory
+
+        def made(*parts: Any) -> web.BaseRequest:
+            request = make(*parts)
+            return stripped(request) if isinstance(request, web.Request) else request
+
+        super().__init__(server.request_handler, request_factory=made)
         self.allowed_bytes = allowed_bytes
         self.unauthenticated = Unauthenticated(limit, HttpConnection.drop)
         self._budget = limit * allowed_bytes
@@ -266,6 +276,7 @@ class HttpRunner(web.AppRunner):
         self,
         application: web.Application,
         *,
+        stripped: Callable[[web.Request], web.Request],
         limit: int,
         allowed_bytes: int,
         timeout: float,
@@ -275,6 +286,7 @@ class HttpRunner(web.AppRunner):
         super().__init__(
             application, handle_signals=False, access_log=None, shutdown_timeout=shutdown_timeout
         )
+        self._stripped = stripped
         self._limits = {"limit": limit, "allowed_bytes": allowed_bytes, "timeout": timeout}
 
     async def _make_server(self) -> HttpServer:
@@ -285,7 +297,12 @@ class HttpRunner(web.AppRunner):
             "max_field_size": HEADER_BYTES,
             "read_bufsize": BODY_BUFFER,
         }
-        self.http = HttpServer(server, options=options, **self._limits)  # type: ignore[arg-type]
+        self.http = HttpServer(
+            server,
+            stripped=self._stripped,
+            options=options,
+            **self._limits,  # type: ignore[arg-type]
+        )
         return self.http
 
 

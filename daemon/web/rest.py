@@ -23,6 +23,7 @@ from daemon.web.answers import json_answer
 from daemon.web.auth import Admission, is_forwarded
 from daemon.web.border import read_body
 from daemon.web.metrics import Sample, exposition
+from daemon.web.public_path import PublicPath
 from daemon.web.sse import EventStreams
 from daemon.web.tickets import TicketRequest, Tickets
 
@@ -46,6 +47,7 @@ class Rest:
         admission: Admission,
         tickets: Tickets,
         streams: EventStreams,
+        public: PublicPath,
         health: Callable[[], Health],
         metrics: Callable[[], Iterable[Sample]],
     ) -> None:
@@ -55,6 +57,7 @@ class Rest:
         self._admission = admission
         self._tickets = tickets
         self._streams = streams
+        self._public = public
         self._health = health
         self._metrics = metrics
         self._commands = registry.commands
@@ -145,7 +148,9 @@ class Rest:
             asked = msgspec.convert(await _body(request), TicketRequest)
         except msgspec.ValidationError as error:
             raise BadRequest(f"the body does not fit: {error}") from None
-        return json_answer(self._tickets.issue(caller, asked.path), status=201)
+        return json_answer(
+            self._tickets.issue(caller, self._public.inner(asked.path) or asked.path), status=201
+        )
 
     # Commands
 
@@ -198,7 +203,8 @@ class Rest:
         if verb not in CREATING:
             return json_answer(answer)
         id_ = getattr(answer, f"{noun.key}_id", "")
-        return json_answer(answer, status=201, headers={"Location": f"/api/{noun.many}/{id_}"})
+        location = f"{self._public.before(request)}/api/{noun.many}/{id_}"
+        return json_answer(answer, status=201, headers={"Location": location})
 
     def _domain(self, request: web.Request) -> str:
         resource = request.match_info["resource"]

@@ -80,7 +80,7 @@ class WorkflowService:
         self._projects = project
         self._library = Library({"python": python_file.read})
         self._expressions = Expressions()
-        self._artifacts = Artifacts(state_dir / "artifacts")
+        self._artifacts = Artifacts(state_dir / "artifacts", base_path=journal.base_path)
         self._engine = Engine(
             bus=bus,
             journal=journal,

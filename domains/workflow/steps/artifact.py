@@ -30,8 +30,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 class Artifacts:
     """Keeps files in the state dir, each run's in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep them below this folder."""
+    def __init__(self, folder: Path, *, base_path: str = "") -> None:
+        """Keep them below this folder; `base_path` stands before their paths over HTTP."""
+        self._base_path = base_path
         self._folder = folder
 
     async def keep(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
@@ -55,7 +56,7 @@ class Artifacts:
                 step_id=step_id,
                 name=name,
                 size=size,
-                href=f"/api/runs/{live.run.id}/artifact?name={name}",
+                href=f"{self._base_path}/api/runs/{live.run.id}/artifact?name={name}",
             )
         )
         return {"name": name, "size": size}
