@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,13 @@ FOLDER = Path(".agent") / "workflows"
 ENDINGS: dict[str, Literal["yaml", "python"]] = {".yaml": "yaml", ".yml": "yaml", ".py": "python"}
 
 MOST = 1000
-"""Files that are looked at in one project."""
+"""Workflow files that are looked at in one project, and how many are kept as read."""
+
+MOST_NAMES = 10_000
+"""Names of files and folders that are looked at in one project."""
+
+DEEPEST = 20
+"""Folders in one another."""
 
 FILE_BYTES = 1 << 20
 
@@ -131,18 +137,20 @@ def _find(root: Path, only: str | None = None) -> list[Source]:
     So is what begins with `_` or `.`: modules that workflows import, and what editors leave. A name
     that is no Unicode is told, and asked for, with signs in place of what is none.
     """
-    folder = root / FOLDER
+    folder, real = root / FOLDER, root.resolve()  # a folder above the project may be a link
+    if not folder.resolve().is_relative_to(real):
+        return [_whole_folder("it is a link that leads out of the project")]
     found: dict[str, Source] = {}
-    twice: list[Source] = []
-    for path in sorted(folder.rglob("*"))[:MOST]:
-        language = ENDINGS.get(path.suffix)
-        inner = path.relative_to(folder)
-        if language is None or any(part[0] in "_." for part in inner.parts):
-            continue
+    more: list[Source] = []
+    for path in _files(folder):
+        if path is None:
+            more.append(_whole_folder("it holds too much: what comes behind is not looked at"))
+            break
+        language = ENDINGS[path.suffix]
         text, why = b"", ""
-        name = _sayable(inner.with_suffix(""))
+        name = _sayable(path.relative_to(folder).with_suffix(""))
         try:
-            if not path.is_file() or not path.resolve().is_relative_to(root):
+            if not path.is_file() or not path.resolve().is_relative_to(real):
                 continue
             if only in (None, name):  # together they may be large
                 with path.open("rb") as file:
@@ -154,10 +162,35 @@ def _find(root: Path, only: str | None = None) -> list[Source]:
         told = _sayable(path.relative_to(root))
         if name in found:
             why = f"{found[name].path} is the workflow of this name"
-            twice.append(Source(name, told, language, text, why))
+            more.append(Source(name, told, language, text, why))
         else:
             found[name] = Source(name, told, language, text, why)
-    return [*found.values(), *twice]
+    return [*found.values(), *more]
+
+
+def _files(folder: Path) -> Iterator[Path | None]:
+    """Yield the files that may be workflows, sorted by their paths; None where there are too many.
+
+    Links to folders are not followed.
+    """
+    names = 0
+    found: list[Path] = []
+    for at, folders, files in os.walk(folder):
+        names += len(folders) + len(files)
+        deep = len(Path(at).parts) - len(folder.parts) >= DEEPEST
+        folders[:] = [] if deep else sorted(name for name in folders if name[0] not in "_.")
+        inner = (Path(at, name) for name in files if name[0] not in "_.")
+        found += [path for path in inner if path.suffix in ENDINGS]
+        if names > MOST_NAMES or len(found) > MOST:
+            yield from sorted(found)[:MOST]
+            yield None
+            return
+    yield from sorted(found)
+
+
+def _whole_folder(why: str) -> Source:
+    """Return what stands in the list for all that cannot be listed."""
+    return Source(str(FOLDER), str(FOLDER), "yaml", b"", why)
 
 
 def _sayable(path: Path) -> str:
