@@ -10,14 +10,16 @@ a budget, so none runs long.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from domains.workflow.definition import Json
 from domains.workflow.filters import FILTERS, TESTS, Budget, Filter, is_number, kind_of, text_of
+from domains.workflow.named import NULLS
 from domains.workflow.problems import meant, shown
 from domains.workflow.templates import BadExpression
+from domains.workflow.views import StepView
 
 MAX_SYNTAX_DEPTH = 60
 MAX_SYNTAX_NODES = 1000
@@ -129,48 +131,6 @@ def _refused_filter(node: Any, known: Mapping[str, Filter], is_outermost: bool) 
     return None
 
 
-def paths(tree: Any) -> Iterator[tuple[str, ...]]:
-    """Give what an expression names, as far as it is written out: `("steps", "test", "stdout")`."""
-    pending = [tree]
-    while pending:
-        node = pending.pop()
-        path, base = _path(node)
-        if path:
-            yield path
-            pending += _indices(node, base)
-        else:
-            pending += node.iter_child_nodes()
-
-
-def _path(node: Any) -> tuple[tuple[str, ...], Any]:
-    """Give the keys that lead from a name to here, and the node after which they are not known."""
-    chain: list[Any] = []
-    while type(node).__name__ in {"Getattr", "Getitem"}:
-        chain.append(node)
-        node = node.node
-    if type(node).__name__ != "Name" or node.name in _NULLS:
-        return (), None
-    path = [node.name]
-    for link in reversed(chain):
-        key = link.attr if type(link).__name__ == "Getattr" else getattr(link.arg, "value", None)
-        if not isinstance(key, str):
-            break
-        path.append(key)
-    return tuple(path), node
-
-
-def _indices(node: Any, base: Any) -> Iterator[Any]:
-    """Give what stands in the brackets of a chain, which may name something too."""
-    while node is not base:
-        if type(node).__name__ == "Getitem":
-            yield node.arg
-        node = node.node
-
-
-_NULLS = frozenset({"null"})
-"""JSON's word, which Jinja does not know."""
-
-
 class Evaluation:
     """One expression's value, from these names."""
 
@@ -189,14 +149,14 @@ class Evaluation:
         return node.value
 
     def _name(self, node: Any) -> Json:
-        if node.name in _NULLS and node.name not in self._names:
+        if node.name in NULLS and node.name not in self._names:
             return None
         return self._look_up(self._names, node.name, node)
 
     def _getattr(self, node: Any) -> Json:
         base = self.value(node.node)
         if not isinstance(base, Mapping):
-            raise BadExpression(
+            raise (Missing if base is None else BadExpression)(
                 f"{told(node)}: {told(node.node)} is {kind_of(base)}, it has no keys"
             )
         return self._look_up(base, node.attr, node)
@@ -216,7 +176,7 @@ class Evaluation:
             if not -len(base) <= key < len(base):
                 raise Missing(f"{told(node)}: there are only {len(base)}")
             return base[key]
-        raise BadExpression(
+        raise (Missing if base is None else BadExpression)(
             f"{told(node)}: the key is {kind_of(key)}, and this is {kind_of(base)}; lists and "
             "texts take numbers, mappings take texts"
         )
@@ -315,6 +275,8 @@ class Evaluation:
             ):
                 raise BadExpression(f"{kind_of(left)} cannot be in {kind_of(right)}")
             return (left in right) == (op == "in")
+        if op not in {"eq", "ne"} and (left is None or right is None):
+            return False  # as of a step that was left out
         both = (is_number(left) and is_number(right)) or (
             isinstance(left, str) and isinstance(right, str)
         )
@@ -366,7 +328,8 @@ class Evaluation:
         try:
             return base[key]
         except KeyError:
-            raise Missing(f"{told(node)}: {_there_is(base, key)}") from None
+            why = base.absent.get(key) if isinstance(base, StepView) else None
+            raise Missing(f"{told(node)}: {why or _there_is(base, key)}") from None
 
 
 def told(node: Any) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 
 from domains.workflow import quoting
 from domains.workflow.definition import Json
-from domains.workflow.evaluation import Evaluation, Names, is_list, parse, paths
+from domains.workflow.evaluation import Evaluation, Names, is_list, parse
 from domains.workflow.filters import Budget, kind_of, text_of
+from domains.workflow.named import paths
 from domains.workflow.problems import shown
 from domains.workflow.templates import BadExpression, Hole, bare, has_template, split
 

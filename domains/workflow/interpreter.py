@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from domains.workflow.commands import StepRecord
 from domains.workflow.definition import Json, Spec, Step
 from domains.workflow.expressions import Expressions
 from domains.workflow.failures import RunFailure, StepFailure
@@ -13,6 +12,7 @@ from domains.workflow.live import LiveRun
 from domains.workflow.rendering import rendered
 from domains.workflow.templates import BadExpression
 from domains.workflow.together import Work, together
+from domains.workflow.views import never_begun, view
 
 Effects = Mapping[str, Callable[[LiveRun, str, dict[str, Json]], Awaitable[Json]]]
 """What each kind of step does: given the run, the step's id and its fields, all rendered."""
@@ -74,10 +74,12 @@ class Interpreter:
         """Let later steps know of what was done beside one another, before a restart too."""
         for each in step.steps:
             record = self._live.timeline.settled(f"{id_}/{each.id}")
-            if record is not None:
-                names["steps"][each.id] = view(record)
-                if each.kind == "parallel":
-                    self._look_inside(each, record.id, names)
+            if record is None:
+                names["steps"] |= never_begun([each])
+                continue
+            names["steps"][each.id] = view(record)
+            if each.kind == "parallel":
+                self._look_inside(each, record.id, names)
 
     def _wanted(self, step: Step, names: Names) -> bool:
         if step.condition is None:
@@ -145,15 +147,3 @@ class Interpreter:
             await together(self._live, id_, works, total=total, limit=limit)
         except RunFailure as failure:
             raise StepFailure(failure.code, failure.message, permanent=True) from None
-
-
-def view(record: StepRecord) -> dict[str, Json]:
-    """Give what later steps can say of a step: its status, and what it came to."""
-    about: dict[str, Json] = {"status": record.state}
-    if isinstance(record.result, dict):
-        about |= record.result
-    elif record.result is not None:
-        about["result"] = record.result
-    if record.message is not None:
-        about["message"] = record.message
-    return about

@@ -26,8 +26,9 @@ class StepError(Exception):
 class CommandResult:
     """What a command has said. `exit_code` is -1 where it was ended; `code` says why it failed.
 
-    `json` is standard output where that is a list or an object, `truncated` tells whether the
-    beginning of a long one is missing.
+    `stdout` and `stderr` are without the newlines at their ends, as `$(...)` is; the `raw` ones
+    have them. `truncated` tells whether the beginning of a long one is missing. `json` is standard
+    output where that is a list or an object; `json_problem` says why a long one is not read.
     """
 
     exit_code: int
@@ -37,6 +38,9 @@ class CommandResult:
     truncated: bool = False
     code: str | None = None
     message: str | None = None
+    stdout_raw: str = ""
+    stderr_raw: str = ""
+    json_problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,14 @@ def command(answer: Answer) -> CommandResult:
     """Give that of a command."""
     about = _about(answer)
     code = about.get("exitCode")
+    out, err = about.get("stdout", ""), about.get("stderr", "")
     return CommandResult(
         exit_code=-1 if code is None else code,
-        stdout=about.get("stdout", ""),
-        stderr=about.get("stderr", ""),
+        stdout=out.rstrip("\n"),
+        stderr=err.rstrip("\n"),
+        stdout_raw=out,
+        stderr_raw=err,
+        json_problem=about.get("jsonProblem"),
         json=about.get("json"),
         truncated=about.get("truncated", False),
         code=answer.code,

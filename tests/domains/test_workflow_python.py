@@ -272,7 +272,7 @@ async def test_a_step_that_fails_is_an_error_that_can_be_caught(flows):
     )
     assert end["type"] == "completed", end
     assert end["output"] == [
-        ["exit", "step bad: it exited with code 3", "bad", "why\n"],
+        ["exit", "step bad: it exited with code 3", "bad", "why"],
         ["exit", "all", "all/1/may"],
         ["exception", "step mine: KeyError: 'lost'"],
         ["exception", True],
@@ -694,7 +694,7 @@ async def test_after_kill_9_what_was_done_is_not_done_again(daemon_process, tmp_
         assert rest[-1].type == "workflow.run.completed", rest[-1].data
         assert rest[-1].data["output"] == [
             "first",
-            ["1\n", "2\n", "3\n", "exit", "one", "two"],
+            ["1", "2", "3", "exit", "one", "two"],
             "again",
         ]
         began = [m.data["stepId"] for m in rest if m.type == "workflow.run.step.started"]

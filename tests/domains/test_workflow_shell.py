@@ -127,7 +127,7 @@ async def test_a_workflow_in_python_has_the_same_shells(flows):
         )
     )
     flow = await flows.start("shells")
-    assert (await flow.end())["output"] == [1, 1, "on\n", "a  b\n"]
+    assert (await flow.end())["output"] == [1, 1, "on", "a  b"]
 
 
 async def test_a_workflow_in_python_is_told_of_a_shell_that_is_not_known(flows):

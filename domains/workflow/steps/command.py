@@ -142,6 +142,16 @@ class _Owner:
             )
         )
 
+    def _json(self) -> dict[str, Json]:
+        """Return standard output as JSON, or why nobody can tell whether it is that."""
+        text, written = self._kept["stdout"], self._written["stdout"]
+        if written == len(text.encode()):
+            return _parsed(text)
+        return {
+            "jsonProblem": f"standard output has {written:,} bytes, of which the last {KEPT:,} "
+            "characters are kept, so it is not read as JSON: have the step write it to a file"
+        }
+
     def result(self, task: Task) -> Json:
         """Give what it came to, or raise why it failed."""
         self._live.timeline.note(self._step_id, output_bytes=sum(self._written.values()))
@@ -154,8 +164,7 @@ class _Owner:
         }
         if any(self._written[name] > len(self._kept[name].encode()) for name in self._kept):
             result["truncated"] = True
-        if (parsed := _parsed(self._kept["stdout"])) is not None:
-            result["json"] = parsed
+        result |= self._json()
         if task.reason == "exited" and code == 0:
             return result
         if task.reason == "exited":
@@ -167,12 +176,12 @@ class _Owner:
         raise StepFailure(task.reason or "lost", why, result=result)
 
 
-def _parsed(text: str) -> Json:
-    """Give standard output as JSON, where a list or an object is all that it is."""
+def _parsed(text: str) -> dict[str, Json]:
+    """Read standard output as JSON, where a list or an object is all that it is."""
     if text[:1] not in "[{" and text.lstrip()[:1] not in ("[", "{"):
-        return None
+        return {}
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return None
-    return None if is_too_deep(found) else found
+        return {}
+    return {} if is_too_deep(found) else {"json": found}
