@@ -34,6 +34,7 @@ from daemon.core.spawner import start_time
 from daemon.core.store import Store
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks
+from daemon.core.uploads import Uploads
 from daemon.reload import Reloaded, reload, takers_of, with_taken
 from daemon.sdnotify import ServiceManager, extension
 from daemon.settings import Settings
@@ -179,6 +180,9 @@ class Daemon:
                 base_path=public.base,
             )
         )
+        self._uploads = await enter(
+            Uploads(self.state_dir / "uploads", settings.upload, base_path=public.base)
+        )
         self._tasks = await enter(
             Tasks(
                 self._supervisor,
@@ -223,6 +227,7 @@ class Daemon:
             "agents": self.settings.agents,
             "commands": self._dispatcher,
             "guard": self._guard,
+            "uploads": self._uploads,
             "find_agents": self._find_agents,
             "request_stop": self.stop_requested.set,
             "health": self.health,
@@ -254,6 +259,7 @@ class Daemon:
             journal=self._journal,
             fanout=self._fanout,
             supervisor=self._supervisor,
+            uploads=self._uploads,
             health=self.health,
             samples=self._samples,
         )

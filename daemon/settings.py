@@ -16,6 +16,7 @@ from daemon.core.guard import GuardSettings
 from daemon.core.journal import JournalSettings
 from daemon.core.section import Bytes, Seconds, Section, described
 from daemon.core.task import TaskSettings
+from daemon.core.uploads import UploadSettings
 from daemon.web.auth import AuthSettings
 from daemon.web.peer import WebSettings
 
@@ -158,6 +159,7 @@ class Settings(Section):
     journal: JournalSettings = JournalSettings()
     task: TaskSettings = TaskSettings()
     guard: GuardSettings = GuardSettings()
+    upload: UploadSettings = UploadSettings()
     session: SessionSection = SessionSection()
     shell: ShellSection = ShellSection()
     file: FileSection = FileSection()

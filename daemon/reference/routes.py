@@ -13,6 +13,7 @@ from daemon.reference.docstrings import first_line, rest
 from daemon.reference.schemas import Schema
 from daemon.web.rest import CREATING, HISTORY_LIMIT
 from daemon.web.tickets import TicketIssued, TicketRequest
+from daemon.web.uploads import UploadKept
 
 JSON = "application/json"
 DOOR = "door"
@@ -190,6 +191,30 @@ DOORS = (
         replies=(Reply(201, "The ticket.", TicketIssued),),
         refusals=(400, 401, 403, 413, 429, 500),
         body=TicketRequest,
+    ),
+    Route(
+        name="upload",
+        method="POST",
+        path="/api/uploads",
+        tag=DOOR,
+        summary="Send a file that is larger than a message: its bytes as the body.",
+        description="Or a form (`multipart/form-data`) with it. Name it as `uploadId` in an image "
+        "of `session.create` or `session.send_message`, at any door. The largest file is that of "
+        "`[upload] file_bytes`; the oldest files make room for newer ones.",
+        replies=(Reply(201, "It is kept.", UploadKept),),
+        refusals=(400, 401, 403, 413, 429, 500, 503),
+        grant="any write",
+    ),
+    Route(
+        name="uploaded",
+        method="GET",
+        path="/api/uploads/{id}",
+        tag=DOOR,
+        summary="Read an upload: an image as what it is, anything else as bytes to save.",
+        description="For its sender, and for those who may read a session that it was sent to.",
+        replies=(Reply(200, "The file itself.", TEXT, "application/octet-stream"),),
+        refusals=(401, 403, 404, 500),
+        parameters=(Parameter("id", "path", "The id of the upload.", ID, required=True),),
     ),
     Route(
         name="openapi",

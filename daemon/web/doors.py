@@ -13,6 +13,7 @@ from daemon.core.health import Health
 from daemon.core.journal import Journal
 from daemon.core.registry import Registry
 from daemon.core.supervisor import Supervisor
+from daemon.core.uploads import Uploads
 from daemon.web import documents, metrics
 from daemon.web.auth import Admission, AuthSettings, Doorkeeper, Tokens
 from daemon.web.border import Border
@@ -26,6 +27,7 @@ from daemon.web.socketio import SocketIo
 from daemon.web.sse import EventStreams
 from daemon.web.subscriptions import Subscriptions
 from daemon.web.tickets import Tickets
+from daemon.web.uploads import UploadRoutes
 
 
 class Doors:
@@ -44,6 +46,7 @@ class Doors:
         journal: Journal,
         fanout: Fanout,
         supervisor: Supervisor,
+        uploads: Uploads,
         health: Callable[[], Health],
         samples: Callable[[], Iterable[Sample]],
     ) -> None:
@@ -91,6 +94,9 @@ class Doors:
         supervisor.start(self.gateway.run(), name="gateway")
         self.application = web.Application(client_max_size=web_settings.max_message_bytes)
         Border(doorkeeper, admission).surround(self.application)
+        UploadRoutes(
+            uploads, admission, before=public.before, patience=web_settings.stall_timeout
+        ).add_routes(self.application.router)
         rest.add_routes(self.application.router)
         documents.add_routes(self.application.router)
         self.application.router.add_get("/ws", self.gateway.handle, allow_head=False)

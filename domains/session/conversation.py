@@ -38,6 +38,7 @@ from domains.session.events import (
     SessionUsage,
     TurnCompleted,
 )
+from domains.session.images import as_told, require_room
 from domains.session.live import LiveSession
 from domains.session.messages import NO_USAGE, Block, Image, Message, Permission, Text
 from domains.session.pieces import Pieces
@@ -178,6 +179,7 @@ class Conversation(LiveSession):
         """Take a message for the next turn, or this one when nothing is under way."""
         if len(self._queue) >= self._settings.queued_messages:
             raise Unavailable(f"{len(self._queue)} messages wait already; try again later")
+        require_room(image for words in self._queue for image in words.images)
         words = Words(secrets.token_hex(6), content, images)
         self._queue.append(words)
         if self._task is not None and not (self._in_turn or self._next or self._closing):
@@ -405,7 +407,7 @@ class Conversation(LiveSession):
 
 
 def _as_message(words: Words) -> Message:
-    blocks: list[Block] = [*words.images]
+    blocks: list[Block] = [as_told(image) for image in words.images]
     if words.content or not blocks:
         blocks.append(Text(text=words.content))
     return Message(id=words.id, role="user", content=blocks)

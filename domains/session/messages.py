@@ -38,10 +38,15 @@ class ToolResult(Answer, tag="tool_result"):
 
 
 class Image(Answer, tag="image"):
-    """A picture, in base64."""
+    """A picture: its `data` in base64, or an upload (`POST /api/uploads`) by its `upload_id`.
 
-    media_type: str
-    data: str
+    Events tell `href`, where it can be had, instead of the data of an upload.
+    """
+
+    media_type: str = ""
+    data: str = ""
+    upload_id: str | None = None
+    href: str | None = None
 
 
 Block = Text | Thinking | ToolUse | ToolResult | Image

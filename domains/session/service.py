@@ -49,12 +49,13 @@ from domains.session.commands import (
 )
 from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.events import SessionCreated
+from domains.session.images import Images, Uploads
 from domains.session.imports import Importer, Place
 from domains.session.live import LiveSession, end_session
 from domains.session.ports import Git
 from domains.session.records import SessionRecords
 from domains.session.revival import Revivals
-from domains.session.starter import AgentSettings, Starter, check_images
+from domains.session.starter import AgentSettings, Starter
 from domains.session.turns import Turns
 from domains.session.workspaces import Workspaces
 
@@ -91,6 +92,7 @@ class SessionService:
         task_settings: TaskSettings,
         session_settings: SessionSettings,
         agents: Mapping[str, AgentSettings],
+        uploads: Uploads,
     ) -> None:
         """Run sessions in these projects, as these tasks."""
         self._bus = bus
@@ -99,6 +101,7 @@ class SessionService:
         self._projects = project
         self._records = SessionRecords(journal)
         self._archive = Archive(journal)
+        self._images = Images(uploads)
         self._importer = Importer(
             bus=bus,
             journal=journal,
@@ -160,7 +163,7 @@ class SessionService:
         """Start a session."""
         adapter = _adapter(command.agent)
         self._starter.prepare(adapter, command, "/")  # what is wrong with it, before whose it is
-        check_images(command.images or ())
+        images = await self._images.resolved(command.images, caller)
         if adapter.abilities.conversation and not (command.prompt or command.keep_alive):
             raise BadRequest(
                 f"agent {adapter.name} needs a prompt, or keepAlive to wait for "
@@ -200,10 +203,9 @@ class SessionService:
         )
         prepared = self._starter.prepare(adapter, command, cwd)
         first = (
-            [Words(secrets.token_hex(6), command.prompt or "", command.images or ())]
-            if command.prompt
-            else []
+            [Words(secrets.token_hex(6), command.prompt or "", images)] if command.prompt else []
         )
+        await self._images.share(images, caller, f"session:{id_}")
         live = self._starter.live(session, prepared, first)
         self._live[session.id] = live
         self._records.add(session, command)
@@ -257,10 +259,10 @@ class SessionService:
         return TranscriptPage(session_id=session.id, content=content, next_cursor=further)
 
     @handles(SendMessage)
-    async def send_message(self, command: SendMessage, _: Caller) -> MessageAccepted:
+    async def send_message(self, command: SendMessage, caller: Caller) -> MessageAccepted:
         """Say something, to the process that is there or to a new one."""
-        images = command.images or ()
-        check_images(images)
+        images = await self._images.resolved(command.images, caller)
+        await self._images.share(images, caller, f"session:{command.session_id}")
         live = await self._lasting(command.session_id)
         if live is None:
             live = await self._revivals.resume(await self._session(command.session_id))
@@ -371,6 +373,7 @@ async def open_service(
     task_settings: TaskSettings,
     session_settings: SessionSettings,
     agents: Mapping[str, AgentSettings],
+    uploads: Uploads,
 ) -> AsyncIterator[SessionService]:
     """Open the session service, and end what the last daemon left behind."""
     service = SessionService(
@@ -383,6 +386,7 @@ async def open_service(
         task_settings=task_settings,
         session_settings=session_settings,
         agents=agents,
+        uploads=uploads,
     )
     await service.recover()
     yield service

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -20,11 +19,7 @@ from domains.session.archive import Archive
 from domains.session.commands import CreateSession, Session, SessionEnd
 from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.live import LiveSession
-from domains.session.messages import Image
 from domains.session.plain import PlainSession
-
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""What models take."""
 
 
 class AgentSettings(Protocol):
@@ -165,18 +160,6 @@ class Prepared:
         self.invocation = invocation
         self.program = program
         self.timeout = timeout
-
-
-def check_images(images: Sequence[Image]) -> None:
-    """Raise BadRequest for what no model takes."""
-    for image in images:
-        if image.media_type not in IMAGE_TYPES:
-            known = ", ".join(IMAGE_TYPES)
-            raise BadRequest(f"an image is one of {known}, not {image.media_type[:80]!r}")
-        try:
-            base64.b64decode(image.data, validate=True)
-        except ValueError as error:
-            raise BadRequest(f"an image's data is not base64: {error}") from None
 
 
 def check_variables(env: Mapping[str, str]) -> None:
