@@ -68,11 +68,25 @@ async def values(daemon: Caller, project: str, workflow: str, given: Data) -> di
         return read
     listed = (await daemon.call("workflow.list", {"projectId": project}))["workflows"]
     found: Answer = next((each for each in listed if each["id"] == workflow), {})
-    for name, text in given.items():
-        schema = found.get("args", {}).get(name)
-        if isinstance(schema, dict) and schema.get("type") == "string":
-            read[name] = text
-    return read
+    return {
+        name: text if _is_text(text, read[name], found.get("args", {}).get(name)) else read[name]
+        for name, text in given.items()
+    }
+
+
+def _is_text(text: str, value: Any, schema: Any) -> bool:
+    """Return whether a text stays one: where no other type is for it, or its form would be lost."""
+    types = schema.get("type", ()) if isinstance(schema, dict) else ()
+    types = [types] if isinstance(types, str) else types
+    if types and "string" not in types:
+        return False
+    if isinstance(value, bool) or value is None:
+        return bool(types) and ("boolean" if value is not None else "null") not in types
+    if not isinstance(value, int | float):
+        return types == ["string"]
+    if types:
+        return not {"number", "integer"} & set(types)
+    return repr(value) != text  # 3.10, 1e3
 
 
 def _read(text: str) -> Any:

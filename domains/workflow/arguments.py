@@ -199,7 +199,12 @@ def _reason(error: Any) -> str:
 
 
 def _allowed(error: Any) -> str:
-    return shown(f"{error.validator} {_json(error.validator_value)}", 300)
+    may = shown(f"{error.validator} {_json(error.validator_value)}", 300)
+    if error.validator != "type" or isinstance(error.instance, list | dict):
+        return may
+    wanted = error.validator_value
+    is_text = "string" in ([wanted] if isinstance(wanted, str) else wanted)
+    return f"{may} (put it in quotes)" if is_text else may
 
 
 def _summary(schema: Mapping[str, Json]) -> str:

@@ -21,10 +21,11 @@ from domains.workflow.shapes import (
     Schema,
     Shape,
     Text,
+    data,
     noun,
 )
 from domains.workflow.yaml_tree import Mapping as MappingNode
-from domains.workflow.yaml_tree import Node, Scalar, Sequence, plain
+from domains.workflow.yaml_tree import Node, Scalar, Sequence
 
 MAX_STEPS = 500
 """In one file, those inside of others counted."""
@@ -63,7 +64,7 @@ class ListOrExpression:
     def read(self, node: Node, at: str, problems: Problems) -> Json:
         """Give the text, or the list."""
         if isinstance(node, Sequence):
-            return plain(node)
+            return data(node, at, problems)
         if isinstance(node, MappingNode) or not isinstance(node.value, str):
             problems.add(
                 node.line,
@@ -185,7 +186,7 @@ CONCURRENCY = Record(
 TOP: Mapping[str, Key] = {
     "name": Key(NAME, "What people call it; the file's name without."),
     "description": Key(Text(free=True, longest=10_000), "What it is for."),
-    "args": Key(Anything(mapping=True), "Its arguments: a JSON Schema by name."),
+    "args": Key(Anything(mapping=True, loose=True), "Its arguments: a JSON Schema by name."),
     "phases": Key(ListOf(Text(longest=64), most=50, unique=True), "The phases, in their order."),
     "workspace": Key(
         Choice(("stay", "branch", "worktree")),
@@ -194,7 +195,7 @@ TOP: Mapping[str, Key] = {
     "timeout-minutes": Key(MINUTES, "How long a run may take."),
     "concurrency": Key(CONCURRENCY, "How many runs may be under way at once."),
     "env": Key(MapOf(Text(scalars=True, empty=True), most=200), "Variables for all its steps."),
-    "steps": Key(Anything(), "What is done, one after another.", required=True),
+    "steps": Key(Anything(loose=True), "What is done, one after another.", required=True),
 }
 
 COMMON: Mapping[str, Key] = {
@@ -212,7 +213,7 @@ _PLACE: Mapping[str, Key] = {
     "cwd": Key(PATH, "The folder that it runs in, relative to the project's."),
 }
 
-_STEPS = Key(Anything(), "What is done inside of it.", required=True)
+_STEPS = Key(Anything(loose=True), "What is done inside of it.", required=True)
 
 
 @dataclass(frozen=True, slots=True)

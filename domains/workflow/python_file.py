@@ -50,7 +50,7 @@ class _Said(msgspec.Struct, forbid_unknown_fields=True):
     workspace: str = "stay"
     timeout: float | str | None = None
     concurrency: str | dict[str, Json] | None = None
-    env: dict[str, str | int | float | bool] | None = None
+    env: dict[str, str | int | bool] | None = None
 
 
 _KNOWN = _Said.__struct_fields__
@@ -234,7 +234,8 @@ def _said(decorator: ast.expr, problems: Problems) -> _Said | None:
         try:
             msgspec.convert({name: given[name]}, _Said)
         except msgspec.ValidationError as error:
-            problems.add(line, f"{name} of @workflow: {_lower(str(error))}")
+            hint = "; put it in quotes" if "got `float`" in str(error) else ""
+            problems.add(line, f"{name} of @workflow: {_lower(str(error))}{hint}")
     if problems:
         return None
     made = msgspec.convert(given, _Said)
@@ -291,7 +292,7 @@ def _concurrency(
     return made
 
 
-def _variable(value: str | float) -> str:
+def _variable(value: str | int) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

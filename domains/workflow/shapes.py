@@ -13,12 +13,23 @@ from domains.workflow import durations
 from domains.workflow.definition import Json
 from domains.workflow.problems import Problems, meant, shown
 from domains.workflow.templates import has_template
-from domains.workflow.yaml_tree import Mapping, Node, Scalar, Sequence, plain
+from domains.workflow.yaml_tree import (
+    Mapping,
+    Node,
+    Scalar,
+    Sequence,
+    plain,
+    rewritten,
+    scalars,
+)
 
 Schema = dict[str, Any]
 
 MAX_TEXT = 256 * 1024
 """In characters: a prompt, or the text of a command."""
+
+
+QUOTED = "put it in quotes where a text is meant"
 
 
 class Shape(Protocol):
@@ -49,6 +60,17 @@ def noun(node: Node) -> str:
     return repr(shown(node.text, 40))
 
 
+def data(node: Node, at: str, problems: Problems) -> Json:
+    """Return a node as data, and refuse what would not be written again as it is written there."""
+    for scalar in scalars(node):
+        if (written := rewritten(scalar)) is not None:
+            problems.add(
+                scalar.line,
+                f"{shown(scalar.text)} in {at} is read as {written}: {QUOTED}, or write {written}",
+            )
+    return plain(node)
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text; numbers and booleans are taken as they are written (3.10 stays that).
@@ -67,6 +89,9 @@ class Text:
     def read(self, node: Node, at: str, problems: Problems) -> str:
         """Give the text."""
         blank = isinstance(node, Scalar) and not node.text.strip() and not self.empty
+        if isinstance(node, Scalar) and node.value is None and node.text:
+            problems.add(node.line, f"{at} is {node.text}, which is nothing: {QUOTED}")
+            return ""
         if not isinstance(node, Scalar) or node.value is None or blank:
             problems.add(node.line, f"{at} is {noun(node)}", [self.allowed])
             return ""
@@ -241,16 +266,20 @@ class MapOf:
 
 @dataclass(frozen=True, slots=True)
 class Anything:
-    """Any data, or with `mapping` any names with any data."""
+    """Any data, or with `mapping` any names with any data.
+
+    What is `loose` is not kept as it is read here.
+    """
 
     mapping: bool = False
+    loose: bool = False
 
     def read(self, node: Node, at: str, problems: Problems) -> Json:
         """Give the data."""
         if self.mapping and not isinstance(node, Mapping):
             problems.add(node.line, f"{at} is {noun(node)}", ["names with values"])
             return {}
-        return plain(node)
+        return plain(node) if self.loose else data(node, at, problems)
 
     def schema(self) -> Schema:
         """Give the JSON Schema of it."""
@@ -296,7 +325,7 @@ class Record:
             if known := self.keys.get(key):
                 made[snake(key)] = known.shape.read(value, f"{key} of {at}", problems)
             elif self.open:
-                made[key] = plain(value)
+                made[key] = data(value, f"{key} of {at}", problems)
             else:
                 unknown(key, node.lines[key], at, self.keys, problems)
         return made

@@ -7,17 +7,18 @@ from pathlib import PurePath
 from typing import Any
 
 from domains.workflow import arguments
+from domains.workflow.argument_schema import Argument
 from domains.workflow.definition import Concurrency, Definition, Json, Step
 from domains.workflow.keys import ANY_NAME, TOP
 from domains.workflow.problems import BrokenWorkflow, Problems, shown
 from domains.workflow.references import References, Scope
-from domains.workflow.shapes import Anything, MapOf, Record
+from domains.workflow.shapes import MapOf, Record
 from domains.workflow.yaml_steps import StepReader, ids_of
 from domains.workflow.yaml_tree import Mapping, Node, read
 
 __all__ = ["BrokenWorkflow", "parse"]
 
-_ARGUMENTS = MapOf(Anything(mapping=True), most=arguments.MOST_ARGUMENTS, pattern=ANY_NAME)
+_ARGUMENTS = MapOf(Argument(), most=arguments.MOST_ARGUMENTS, pattern=ANY_NAME)
 
 
 def parse(text: bytes, *, id: str, path: str) -> Definition:  # noqa: A002  # as the field is called

@@ -66,6 +66,20 @@ def plain(node: Node) -> Json:
     return {key: plain(value) for key, value in node.entries.items()}
 
 
+def rewritten(node: Scalar) -> str | None:
+    """Return how a number, boolean or null would be written anew, where that is in another way.
+
+    3.10 would be 3.1, `~` would be null: what was meant as a text is lost in the value.
+    """
+    if isinstance(node.value, str) or (node.value is None and not node.text):
+        return None
+    written = _NAMES.get(str(node.value), repr(node.value))
+    return None if written == node.text else written
+
+
+_NAMES = {"None": "null", "True": "true", "False": "false"}
+
+
 def scalars(node: Node) -> Iterator[Scalar]:
     """Give every text, number, boolean and null in it, but no keys."""
     if isinstance(node, Scalar):

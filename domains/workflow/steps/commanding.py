@@ -12,7 +12,7 @@ import msgspec
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller
-from daemon.core.errors import AgentcmdError, NotFound
+from daemon.core.errors import AgentcmdError, BadRequest, NotFound
 from daemon.core.ids import new_id
 from domains.workflow.commands import StepProgress
 from domains.workflow.definition import Json
@@ -220,6 +220,10 @@ class Others:
         self._operations[id_] = partial(live.timeline.progress, step_id)
         try:
             answer = await self.call(live, "git.run", {**about, "args": asked})
+        except BadRequest as error:
+            if "Expected `str" in error.message:  # 1.5 is a number in YAML
+                raise BadRequest(f"{error.message}; put a text in quotes") from None
+            raise
         finally:
             del self._operations[id_]
         return answer["result"]
