@@ -52,6 +52,7 @@ PATH = Text(rendered=True, longest=4096, allowed="a path in the project")
 VARIABLES = MapOf(Text(rendered=True, scalars=True, empty=True), most=200)
 MINUTES = Number(0.01, YEAR, whole=False)
 ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
+ARGUMENT_NAME = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 RESERVED = frozenset({"args", "steps", "run", "env", "project", "event", "index"})
 """Names that templates know, so that no item is called like one of them."""

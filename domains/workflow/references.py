@@ -88,14 +88,17 @@ class References:
                 self._path(path, _line(scalar, line), scope)
 
     def _dashed(self, path: tuple[str, ...], scope: Scope) -> str | None:
-        """Give the step that was meant, if a path ends where its id has a dash."""
-        if path[0] != "steps" or len(path) != 2 or path[1] in scope.steps:
+        """Return the step or argument that was meant, if a path ends where its name has a dash."""
+        names: Iterable[str] = scope.steps if path[0] == "steps" else scope.args or ()
+        if path[0] not in {"steps", "args"} or len(path) != 2 or path[1] in names:
             return None
-        return next((step for step in scope.steps if step.startswith(f"{path[1]}-")), None)
+        return next((name for name in names if name.startswith(f"{path[1]}-")), None)
 
     def _path(self, path: tuple[str, ...], line: int, scope: Scope) -> None:
         root, key = path[0], path[1] if len(path) > 1 else None
-        if root not in scope.roots:
+        if root in scope.roots and (meant_name := self._dashed(path, scope)):
+            self._problems.add(line, f"a name with a - in it is written {root}['{meant_name}']")
+        elif root not in scope.roots:
             hint = meant(root, scope.roots)
             self._problems.add(line, f"there is no {shown(root)} here{hint}", scope.roots)
         elif key is None:
@@ -109,9 +112,7 @@ class References:
 
     def _step(self, path: tuple[str, ...], line: int, scope: Scope) -> None:
         key = path[1]
-        if meant_step := self._dashed(path, scope):
-            self._problems.add(line, f"an id with a - in it is written steps['{meant_step}']")
-        elif key in self._ids:
+        if key in self._ids:
             reason = f"steps.{key}: {key} has not ended before this one"
             self._unknown(reason, "", line, scope.steps)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from domains.workflow.arguments import KEYWORDS, MOST_ARGUMENTS
-from domains.workflow.keys import ANY_NAME, KINDS, MAX_STEPS, TOP, Kind
+from domains.workflow.keys import ARGUMENT_NAME, KINDS, MAX_STEPS, TOP, Kind
 from domains.workflow.shapes import Key, Schema
 
 _STEPS = {
@@ -18,7 +18,7 @@ _STEPS = {
 _ARGS = {
     "type": "object",
     "maxProperties": MOST_ARGUMENTS,
-    "propertyNames": {"pattern": f"^{ANY_NAME}$"},
+    "propertyNames": {"pattern": f"^{ARGUMENT_NAME}$"},
     "additionalProperties": {"$ref": "#/$defs/argument"},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping as AnyMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from daemon.core.errors import BadRequest
@@ -303,12 +303,13 @@ class Key:
 class Record:
     """Known keys, each with its shape; `short` is the key that a value without keys is for.
 
-    `open` takes any other key too, with any data.
+    `open` takes any other key too, with any data. `hints` say what stands here for keys of others.
     """
 
     keys: AnyMapping[str, Key]
     short: str | None = None
     open: bool = False
+    hints: AnyMapping[str, str] = field(default_factory=dict)
 
     def read(self, node: Node, at: str, problems: Problems) -> dict[str, Json]:
         """Give the values that are there, by their names in our structures."""
@@ -327,7 +328,8 @@ class Record:
             elif self.open:
                 made[key] = data(value, f"{key} of {at}", problems)
             else:
-                unknown(key, node.lines[key], at, self.keys, problems)
+                hint = self.hints.get(key)
+                unknown(key, node.lines[key], at, self.keys, problems, hint=hint)
         return made
 
     def schema(self) -> Schema:
@@ -344,7 +346,14 @@ class Record:
 
 
 def unknown(
-    key: str, line: int, at: str, known: AnyMapping[str, Any] | list[str], problems: Problems
+    key: str,
+    line: int,
+    at: str,
+    known: AnyMapping[str, Any] | list[str],
+    problems: Problems,
+    *,
+    hint: str | None = None,
 ) -> None:
     """Take down a key that nothing is known of."""
-    problems.add(line, f"{shown(key)!r} is no key of {at}{meant(key, known)}", known)
+    more = f"; {hint}" if hint else meant(key, known)
+    problems.add(line, f"{shown(key)!r} is no key of {at}{more}", known)

@@ -6,10 +6,10 @@ import hashlib
 from pathlib import PurePath
 from typing import Any
 
-from domains.workflow import arguments
+from domains.workflow import arguments, foreign_keys
 from domains.workflow.argument_schema import Argument
 from domains.workflow.definition import Concurrency, Definition, Json, Step
-from domains.workflow.keys import ANY_NAME, TOP
+from domains.workflow.keys import ARGUMENT_NAME, TOP
 from domains.workflow.problems import BrokenWorkflow, Problems, shown
 from domains.workflow.references import References, Scope
 from domains.workflow.shapes import MapOf, Record
@@ -18,7 +18,12 @@ from domains.workflow.yaml_tree import Mapping, Node, read
 
 __all__ = ["BrokenWorkflow", "parse"]
 
-_ARGUMENTS = MapOf(Argument(), most=arguments.MOST_ARGUMENTS, pattern=ANY_NAME)
+_ARGUMENTS = MapOf(
+    Argument(),
+    most=arguments.MOST_ARGUMENTS,
+    pattern=ARGUMENT_NAME,
+    allowed="a name of letters, digits, _ and -",
+)
 
 
 def parse(text: bytes, *, id: str, path: str) -> Definition:  # noqa: A002  # as the field is called
@@ -39,7 +44,7 @@ def _digest(text: bytes) -> str:
 
 
 def _definition(root: Node, problems: Problems, **file: str) -> Definition:
-    made = Record(TOP).read(root, "the file", problems)
+    made = Record(TOP, hints=foreign_keys.FILE).read(root, "the file", problems)
     entries = root.entries if isinstance(root, Mapping) else {}
     args, required = _arguments(entries.get("args"), problems)
     phases = tuple(made.get("phases", ()))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from domains.workflow import foreign_keys
 from domains.workflow.definition import Json, Retries, Step
 from domains.workflow.keys import (
     COMMON,
@@ -113,10 +114,8 @@ class StepReader:
             self._problems.add(line, f"{at} is {' and '.join(kinds)}: a step is one of them")
             return None
         known = [*COMMON, *KINDS]
-        hints = [meant(key, KINDS) for key in node.entries if key not in COMMON]
-        hint = next((hint for hint in hints if hint), "")
-        odd = next((key for key in node.entries if key not in known), None)
-        line = node.lines[odd] if odd is not None and hint else node.line
+        odd, hint = _instead(key for key in node.entries if key not in known)
+        line = node.line if odd is None else node.lines[odd]
         self._problems.add(line, f"{at} does not say what it does{hint}", KINDS)
         return None
 
@@ -129,8 +128,11 @@ class StepReader:
             if key in known:
                 continue
             owners = [name for name, other in KINDS.items() if key in other.keys]
-            belongs = f"; it belongs to {', '.join(owners)}" if owners else meant(key, known)
-            if key in COMMON:
+            hint = foreign_keys.STEP.get(key)
+            belongs = f"; {hint}" if hint else meant(key, known)
+            if owners:
+                belongs = f"; it belongs to {', '.join(owners)}"
+            elif key in COMMON:
                 belongs = "; the steps inside may have it"
             self._problems.add(
                 node.lines[key], f"{shown(key)!r} is no key of a step with {kind}{belongs}", known
@@ -281,6 +283,15 @@ def _all(steps: tuple[Step, ...]) -> Iterator[Step]:
     for step in steps:
         yield step
         yield from _all(step.steps)
+
+
+def _instead(keys: Iterable[str]) -> tuple[str | None, str]:
+    """Return the first key that may be meant for a kind of step, and which that would be."""
+    for key in keys:
+        theirs = foreign_keys.STEP.get(key)
+        if hint := f"; {key}: {theirs}" if theirs else meant(key, KINDS):
+            return key, hint
+    return None, ""
 
 
 def _called(node: MappingNode) -> str:

@@ -116,9 +116,11 @@ def _read(text: str, problems: Problems) -> Node | None:
     import yaml  # noqa: PLC0415  # 2 MB that a daemon without workflows does without
     from yaml.reader import ReaderError  # noqa: PLC0415
 
+    from domains.workflow.yaml_scanner import Loader  # noqa: PLC0415
+
     tree = _Tree(problems)
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=Loader):
             tree.take(event)
     except _Refused as refused:
         problems.add(refused.line, refused.message, refused.allowed)

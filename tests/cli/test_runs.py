@@ -14,6 +14,7 @@ class Daemon:
         self.schema = schema
 
     async def call(self, type_, data, /):
+        assert (type_, data) == ("workflow.list", {"projectId": "p"})
         return {"workflows": [{"id": "w", "args": {"a": self.schema}}]}
 
 

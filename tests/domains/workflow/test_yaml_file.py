@@ -332,7 +332,7 @@ WRONG = [
     ("env: {A: '{{ args.x }}'}\n" + STEP, 1, "allowed: no templates"),
     # arguments
     ("args: [spec]\n" + STEP, 1, "args of the file is a list; allowed: names with values"),
-    ("args: {a-b: {}}\n" + STEP, 1, "'a-b' is no name in args; allowed: a name of letters"),
+    ("args: {a.b: {}}\n" + STEP, 1, "'a.b' is no name in args; allowed: a name of letters"),
     ("args: {spec: string}\n" + STEP, 1, "spec in args is 'string'; allowed: names with values"),
     ("args:\n  a: {}\n  b:\n    type: strin\n" + STEP, 4, "type is 'strin'; did you mean string?"),
     (
