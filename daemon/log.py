@@ -10,12 +10,13 @@ import contextlib
 import json
 import logging
 import logging.handlers
+import os
 import queue
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -60,7 +61,27 @@ class Writer(logging.handlers.QueueListener):
 
 
 class LogFile(logging.handlers.RotatingFileHandler):
-    """The log's file; a full disk costs lines, and is told by the journal."""
+    """The log's file; a full disk costs lines, and is told by the journal.
+
+    Where somebody has moved or removed it, as logrotate does, the next line begins another one.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record into the file that has the name."""
+        stream = self.stream
+        if stream is not None and self._is_elsewhere(stream):
+            stream.close()
+            self.stream = None  # opened anew by what follows
+        super().emit(record)
+
+    def _is_elsewhere(self, stream: TextIO) -> bool:
+        try:
+            named, own = os.stat(self.baseFilename), os.fstat(stream.fileno())  # noqa: PTH116
+        except FileNotFoundError:
+            return True
+        except (OSError, ValueError):
+            return False
+        return (named.st_dev, named.st_ino) != (own.st_dev, own.st_ino)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         """Leave the record out."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 
 import pytest
 import structlog
@@ -102,6 +103,35 @@ def test_the_file_is_rotated_and_its_folder_is_ours_alone(tmp_path):
     assert all(path.stat().st_size <= 5_000 for path in folder.iterdir())
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("how", ["moved", "removed", "replaced"])
+def test_a_file_that_is_no_longer_there_is_begun_anew_by_the_next_line(tmp_path, how):
+    path, old = tmp_path / "log" / FILE_NAME, tmp_path / "log" / "old"
+    with logging_here(tmp_path) as log:
+        log.info("before")
+        until_written(path, "before")
+        if how == "removed":
+            path.unlink()
+        else:
+            path.rename(old)
+        if how == "replaced":
+            path.touch()
+        log.info("after")
+        until_written(path, "after")
+        log.info("last")
+    assert [line["event"] for line in lines(tmp_path)] == ["after", "last"]
+    if how != "removed":
+        assert [json.loads(line)["event"] for line in old.read_text().splitlines()] == ["before"]
+
+
+def until_written(path, event):
+    """Wait until the writing thread has come to it."""
+    for _ in range(3000):
+        if path.exists() and event in path.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(event)
 
 
 def test_everything_logged_is_written_in_order_before_it_closes(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 
 from daemon.cli.connect import add_connection, client
 from daemon.cli.job import note
+from daemon.cli.reader import ends_with_its_reader
 from daemon.client import Client, Message
 from daemon.core.channels import is_pattern, parse_channel
 from daemon.core.errors import BadRequest
@@ -32,6 +33,7 @@ def add_commands(commands: Any) -> None:
     own.set_defaults(run=call)
 
 
+@ends_with_its_reader
 async def tail(args: argparse.Namespace) -> int:
     """Print the events of channels."""
     channels = list(dict.fromkeys(parse_channel(name) for name in args.channel))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from daemon.cli.connect import add_home, settings_of
+from daemon.cli.reader import ends_with_its_reader
 from daemon.core.errors import BadRequest, NotFound
 from daemon.log import FILE_NAME
 from daemon.web.auth import parse_ttl
@@ -38,6 +39,7 @@ def add_commands(commands: Any) -> None:
     own.set_defaults(run=logs)
 
 
+@ends_with_its_reader
 async def logs(args: argparse.Namespace) -> int:
     """Print the log."""
     path = settings_of(args).state_dir / "log" / FILE_NAME

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from daemon.cli.connect import client
 from daemon.cli.drawing import harmless, size_of
+from daemon.cli.reader import ends_with_its_reader
 from daemon.cli.runs import is_over, run_of, whole_run
 from daemon.cli.tasks import table
 from daemon.cli.timeline import ENDS, RUN
@@ -29,6 +30,7 @@ LINE = 1 << 16
 """Characters of a line that are waited for; of a longer one each piece is printed as a line."""
 
 
+@ends_with_its_reader
 async def logs(args: argparse.Namespace) -> int:
     """Print what steps have written: of one as it is, of several with their names."""
     channel = f"workflow:run:{args.id}"

@@ -92,6 +92,15 @@ def test_a_reader_of_tail_that_leaves_is_no_failure_of_ours(serving, agentcmd, b
 
 
 @pytest.mark.usefixtures("serving")
+def test_tail_ends_when_its_reader_is_gone_though_nothing_happens(begin):
+    following = begin("tail", "project:scratch", stderr=subprocess.PIPE)
+    assert b"project.created" in following.stdout.readline()
+    following.stdout.close()
+    assert following.wait(30) == 141
+    assert following.stderr.read() == b""
+
+
+@pytest.mark.usefixtures("serving")
 def test_call_prints_the_answer_as_json_and_refusals_as_a_line(agentcmd):
     assert json.loads(agentcmd("call", "session.list").stdout) == {"sessions": []}
     for line, code, told in (

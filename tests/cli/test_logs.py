@@ -57,6 +57,14 @@ def test_a_traceback_is_printed_below_its_line(agentcmd, log):
     ]
 
 
+def test_following_ends_when_its_reader_is_gone_though_nothing_is_logged(begin, log):
+    log.write_text(record(1))
+    following = begin("logs", "-f")
+    assert b"e1" in following.stdout.readline()
+    following.stdout.close()
+    assert following.wait(30) == 141
+
+
 def rotate(log, kept=3):
     """Do what the daemon's handler does when the file is full."""
     for n in range(kept, 0, -1):

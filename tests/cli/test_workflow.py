@@ -287,6 +287,16 @@ def test_logs_of_a_run_that_waits_for_its_retry_go_on_to_its_end(workflow, write
     assert following.returncode == 0
 
 
+def test_logs_of_a_run_end_when_their_reader_is_gone(workflow, write, begin):
+    write(slow="steps: [{id: say, run: 'echo one; sleep 600'}]")
+    run = workflow("run", "slow", "--detach").strip()
+    following = begin("workflow", "logs", run, "-f")
+    assert following.stdout.readline() == b"say | one\n"
+    following.stdout.close()
+    assert following.wait(30) == 141
+    workflow("cancel", run)
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
