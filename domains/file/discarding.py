@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import structlog
 
@@ -19,6 +20,7 @@ from domains.file.commands.discarding import (
     Trash,
 )
 from domains.file.disk import trash
+from domains.file.disk.trash import Bin
 from domains.file.ground import Ground
 from domains.file.names import parts_of
 
@@ -29,13 +31,17 @@ PURGED_EVERY = 3600.0
 
 DAY = 86_400.0
 
+FOLDER = "trash"
+"""The folder of the state directory that has the trash of each project."""
+
 
 class Discarding:
     """What takes files away, and gives them back."""
 
-    def __init__(self, ground: Ground, supervisor: Supervisor) -> None:
-        """Keep the trash of projects here."""
+    def __init__(self, ground: Ground, supervisor: Supervisor, state_dir: Path) -> None:
+        """Keep the trash of projects in the state directory."""
         self._ground = ground
+        self._all = str(state_dir.resolve() / FOLDER)
         self._supervisor = supervisor
         self._purged: dict[str, float] = {}
 
@@ -45,7 +51,7 @@ class Discarding:
         parts = parts_of(command.path)
         async with self._ground.changing(command.project_id) as root:
             done = await asyncio.to_thread(
-                trash.delete, root, parts, recursive=command.recursive, user=caller.sub
+                trash.delete, self._bin(root), parts, recursive=command.recursive, user=caller.sub
             )
         self._purge(command.project_id)
         return Deleted(project_id=command.project_id, discarded=done)
@@ -55,14 +61,14 @@ class Discarding:
         """Take something out of the trash."""
         to = None if command.to is None else parts_of(command.to)
         async with self._ground.changing(command.project_id) as root:
-            path = await asyncio.to_thread(trash.restore, root, command.trash_id, to)
+            path = await asyncio.to_thread(trash.restore, self._bin(root), command.trash_id, to)
         return Restored(project_id=command.project_id, path=path)
 
     @handles(ListTrash)
     async def trash_list(self, command: ListTrash, _: Caller) -> Trash:
         """List the trash."""
         root = self._ground.projects.root(command.project_id)
-        found = await asyncio.to_thread(trash.discarded, root)
+        found = await asyncio.to_thread(trash.discarded, self._bin(root))
         self._purge(command.project_id)
         if command.cursor is not None:
             found = [each for each in found if each.trash_id < command.cursor]
@@ -77,8 +83,11 @@ class Discarding:
         """Forget a project that is no more; its trash stays, as its files do."""
         self._purged.pop(project_id, None)
 
+    def _bin(self, root: str) -> Bin:
+        return Bin(self._all, root)
+
     def _purge(self, project_id: str) -> None:
-        """Let what is old go, once in a while and beside what was asked for."""
+        """Let what is old in any trash go, once in a while and beside what was asked for."""
         days, now = self._ground.settings.trash_days, time.monotonic()
         if not days or now - self._purged.get(project_id, -PURGED_EVERY) < PURGED_EVERY:
             return
@@ -89,9 +98,8 @@ class Discarding:
 
     async def _purge_of(self, project_id: str, before: float) -> None:
         try:
-            root = self._ground.projects.root(project_id)
-            count = await asyncio.to_thread(trash.purge, root, before)
-        except AgentcmdError as error:  # the project is gone, or its trash is a symlink
+            count = await asyncio.to_thread(trash.purge, self._all, before)
+        except AgentcmdError as error:
             log.info("file.unpurged", project=project_id, why=error.message)
             return
         if count:

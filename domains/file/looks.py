@@ -68,9 +68,9 @@ class Look:
             snapshot.check()
         names = self._hints.get(folder)
         if old is not None and names and len(old) > LARGE and len(names) * 8 < len(old):
-            scan = glanced(snapshot.path(folder), folder, old, names)
+            scan = glanced(snapshot.path(folder), old, names)
         else:
-            scan = scanned(snapshot.path(folder), folder)
+            scan = scanned(snapshot.path(folder))
         if scan is None:
             if not folder:
                 raise RootGone(snapshot.root)

@@ -11,9 +11,6 @@ PATH_BYTES = 4096
 NAME_BYTES = 255
 """What Linux takes; macOS takes less of a path, and says so itself."""
 
-TRASH = (".agent", "trash")
-"""Where a project keeps what was deleted in it."""
-
 _UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 """Characters that HFS+ does not see in a name: there `.g\u200cit` is git's folder as well."""
 
@@ -44,13 +41,9 @@ def parts_of(path: str, *, empty: bool = False) -> tuple[str, ...]:
 
 
 def require_free(parts: Sequence[str]) -> None:
-    """Raise BadRequest for a path into git's folder, the trash, or a file of a write under way."""
+    """Raise BadRequest for a path into git's folder, or a file of a write under way."""
     if any(is_git(part) for part in parts):
         raise BadRequest(f"{shown(parts)} is git's own; use git.run")
-    if is_trash(parts):
-        raise BadRequest(
-            f"{shown(parts)} is the project's trash; use file.trash_list and file.restore"
-        )
     if any(is_temporary(part) for part in parts):
         raise BadRequest(f"{shown(parts)} is named as the daemon names files that it writes")
 
@@ -61,11 +54,6 @@ def is_git(name: str) -> bool:
     return plain.casefold().rstrip(" .") in (".git", "git~1")
 
 
-def is_trash(parts: Sequence[str]) -> bool:
-    """Tell whether a path is the trash, or in it."""
-    return tuple(part.casefold() for part in parts[:2]) == TRASH
-
-
 def is_temporary(name: str) -> bool:
     """Tell whether a name is that of a file which a write has not finished."""
     return name.startswith(".agentcmd-") and _TEMPORARY.fullmatch(name) is not None
@@ -73,12 +61,12 @@ def is_temporary(name: str) -> bool:
 
 def is_hidden(parts: Sequence[str]) -> bool:
     """Tell whether nobody is to see this at all, in lists, searches and changes."""
-    return any(is_git(part) or is_temporary(part) for part in parts) or is_trash(parts)
+    return any(is_git(part) or is_temporary(part) for part in parts)
 
 
-def is_hidden_in(folder: Sequence[str], name: str) -> bool:
+def is_hidden_name(name: str) -> bool:
     """Tell the same of a name in a folder that is not hidden itself."""
-    return is_git(name) or is_temporary(name) or (len(folder) == 1 and is_trash((*folder, name)))
+    return is_git(name) or is_temporary(name)
 
 
 def shown(parts: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from domains.file.names import TRASH, is_git, is_temporary
+from domains.file.names import is_git, is_temporary
 
 TICK_NS = 20_000_000
 """Ext4 and others stamp files with a clock that stands still for up to 10 ms (CONFIG_HZ=100)."""
@@ -55,7 +55,7 @@ class Folder:
         return dict(zip(self._names.split("\0"), self._marks, strict=True))
 
 
-def scanned(path: str, folder: str) -> Scan | None:
+def scanned(path: str) -> Scan | None:
     """Read a folder; None where there is none."""
     marks: dict[str, int] = {}
     racy = []
@@ -72,7 +72,7 @@ def scanned(path: str, folder: str) -> Scan | None:
         with os.scandir(descriptor) as entries:
             for entry in entries:
                 name = entry.name
-                if _is_hidden(folder, name):
+                if _is_hidden(name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     marks[name] = _mark((entry.inode(),)) | 1
@@ -89,7 +89,7 @@ def scanned(path: str, folder: str) -> Scan | None:
     return Scan(marks, frozenset(racy), is_text("\0".join(marks)))
 
 
-def glanced(path: str, folder: str, old: Folder, names: Collection[str]) -> Scan | None:
+def glanced(path: str, old: Folder, names: Collection[str]) -> Scan | None:
     """Look at some names of a large folder only; the others are taken to be as they were."""
     recent = time.time_ns() - TICK_NS
     marks = old.marks()
@@ -97,7 +97,7 @@ def glanced(path: str, folder: str, old: Folder, names: Collection[str]) -> Scan
     if not os.path.lexists(path):
         return None
     for name in names:
-        if _is_hidden(folder, name):
+        if _is_hidden(name):
             continue
         try:
             found = os.lstat(f"{path}/{name}")
@@ -113,10 +113,8 @@ def glanced(path: str, folder: str, old: Folder, names: Collection[str]) -> Scan
     return Scan(marks, frozenset(racy), is_text("\0".join(marks)))
 
 
-def _is_hidden(folder: str, name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     """Tell whether a name is git's, or our own; few are looked at closely."""
-    if name == TRASH[1] and folder == TRASH[0]:
-        return True
     return (name[0] in ".gG" or not name.isascii()) and (is_git(name) or is_temporary(name))
 
 

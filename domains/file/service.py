@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 from daemon.core.bus import EventBus
@@ -45,12 +46,13 @@ async def open_service(
     task_settings: TaskSettings,
     file_settings: Settings,
     connections: Connections,
+    state_dir: Path,
 ) -> AsyncIterator[FileService]:
     """Open the file service."""
     ground = Ground(projects=project, git=git, settings=file_settings)
     errands = Errands(tasks, task_settings, KIND)
     journal.vouch("file:project", project.knows)
-    discarding = Discarding(ground, supervisor)
+    discarding = Discarding(ground, supervisor, state_dir)
     bus.on("project.removed", lambda event: discarding.forget(event.project_id))
     watching = Watching(
         projects=project,

@@ -140,16 +140,15 @@ async def test_of_a_symlink_the_link_is_renamed_and_deleted(plain):
 # Trash
 
 
-async def test_what_is_deleted_can_be_restored_and_git_does_not_see_the_trash(files):
+async def test_what_is_deleted_can_be_restored_and_leaves_nothing_in_the_project(files):
     repo = Repo(files.path)
     repo.commit({"src/a.py": "a", "src/b.py": "b"})
     with pytest.raises(Conflict, match="recursive"):
         await files.ask("delete", "src")
     gone = (await files.ask("delete", "src", recursive=True))["discarded"]
-    assert (files.path / gone["trashPath"] / "a.py").read_text() == "a"
+    assert (Path(gone["trashPath"]) / "a.py").read_text() == "a"
     assert repo.git("status", "--porcelain").split() == ["D", "src/a.py", "D", "src/b.py"]
-    assert await files.names(ignored=True) == [".agent"]
-    assert await files.names(".agent", ignored=True) == []
+    assert await files.names(ignored=True) == []
     (listed,) = (await files.ask("trash_list"))["discarded"]
     assert (listed, listed["path"], listed["user"]) == (gone, "src", "tester")
     (files.path / "src").mkdir()
@@ -159,14 +158,9 @@ async def test_what_is_deleted_can_be_restored_and_git_does_not_see_the_trash(fi
     assert back["path"] == "old/src"
     assert (files.path / "old/src/b.py").read_text() == "b"
     assert (await files.ask("trash_list"))["discarded"] == []
-    assert [p.name for p in (files.path / ".agent/trash").iterdir()] == [".gitignore"]
+    assert list(Path(gone["trashPath"]).parents[1].iterdir()) == []
     with pytest.raises(NotFound):
         await files.ask("restore", trashId=gone["trashId"])
-    for reserved in (".agent/trash", ".agent/trash/.gitignore", ".Agent/Trash/x"):
-        with pytest.raises(BadRequest, match="trash"):
-            await files.ask("read", reserved)
-    with pytest.raises(Conflict, match="holds the project's trash"):
-        await files.ask("delete", ".agent", recursive=True)
 
 
 async def test_the_trash_lists_in_pages_and_loses_what_is_old(plain):
@@ -181,9 +175,10 @@ async def test_the_trash_lists_in_pages_and_loses_what_is_old(plain):
     ids = [each["trashId"] for each in (*first["discarded"], *second["discarded"])]
     assert ids == sorted(ids, reverse=True)
     last = max(each["deletedAt"] for each in (*first["discarded"], *second["discarded"]))
-    assert purge(str(plain.path), last) == 2
-    assert purge(str(plain.path), last + 1) == 1
-    assert [p.name for p in (plain.path / ".agent/trash").iterdir()] == [".gitignore"]
+    trash = Path(first["discarded"][0]["trashPath"]).parents[1]
+    assert purge(str(trash.parent), last) == 2
+    assert purge(str(trash.parent), last + 1) == 1
+    assert list(trash.iterdir()) == []
 
 
 async def test_the_daemon_empties_a_trash_of_what_is_too_old(start_daemon, tmp_path):

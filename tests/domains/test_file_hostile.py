@@ -54,7 +54,6 @@ PATHS = [
     ".g\u200cit/config",
     "git~1/config",
     ".git",
-    ".agent/trash/x",
     ".agentcmd-0123456789abcdef.tmp",
     "out/secret",
     "up/secret",
@@ -300,37 +299,6 @@ def test_a_file_that_a_dead_daemon_left_goes_with_the_next_write(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-@pytest.mark.parametrize("name", [".agent", ".agent/trash"])
-async def test_a_trash_that_is_a_symlink_is_refused(plain, tmp_path, name):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (plain.path / name).parent.mkdir(exist_ok=True)
-    (plain.path / name).symlink_to(outside)
-    (plain.path / "f").write_text("mine")
-    with pytest.raises(Conflict, match="symlink"):
-        await plain.ask("delete", "f")
-    with pytest.raises(Conflict, match="symlink"):
-        await plain.ask("trash_list")
-    assert (plain.path / "f").read_text() == "mine"
-    assert list(outside.iterdir()) == []
-
-
-async def test_a_forged_note_in_the_trash_leads_nowhere(plain):
-    (plain.path / "f").write_text("x")
-    gone = (await plain.ask("delete", "f"))["discarded"]
-    note = plain.path / ".agent" / "trash" / f"{gone['trashId']}.json"
-    for path in ("../stolen", "/etc/x", ".git/hooks/post-checkout"):
-        note.write_text(note.read_text().replace('"path":"f"', f'"path":"{path}"'))
-        with pytest.raises(BadRequest):
-            await plain.ask("restore", trashId=gone["trashId"])
-        note.write_text(note.read_text().replace(f'"path":"{path}"', '"path":"f"'))
-    for id_ in ("../../x", "", "20260102T030405-0123456g"):
-        with pytest.raises(BadRequest):
-            await plain.ask("restore", trashId=id_)
-    note.write_text("no json")
-    assert (await plain.ask("trash_list"))["discarded"] == []
-
-
 async def test_a_project_whose_folder_is_gone_is_said(plain):
     plain.path.rename(plain.path.with_name("elsewhere"))
     for answer in await everything(plain, "f"):
@@ -362,7 +330,6 @@ def test_names_of_git_are_known_in_every_dress():
     for name in (".gitignore", ".github", "git", ".git-keep", "a.git"):
         assert not is_git(name), name
     assert parts_of("./a//b/") == ("a", "b")
-    assert is_hidden((".agent", "trash"))
     assert not is_hidden((".agent", "workflows"))
     with pytest.raises(BadRequest, match="half a character"):
         parts_of("\ud800")

@@ -8,7 +8,7 @@ HASH = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 
 DISCARDED: Data = {
     "trashId": "20260101T000003-5e0f6d0e",
-    "trashPath": ".agent/trash/20260101T000003-5e0f6d0e/old.py",
+    "trashPath": "/home/ada/.local/state/agentcmd/trash/6f1e5b0c/20260101T000003-5e0f6d0e/old.py",
     "path": "src/old.py",
     "type": "file",
     "deletedAt": 1767225603.125,

@@ -15,10 +15,10 @@ TrashId = Annotated[str, Meta(pattern=r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{8}$")]
 class Discarded(Answer):
     """Something in the trash of a project: `trash_id` is what `file.restore` asks for.
 
-    `trash_path` is where it lies now, relative to the project; `path` is where it was.
+    `trash_path` is where it lies now, an absolute path; `path` is where it was in the project.
     """
 
-    trash_id: str
+    trash_id: TrashId
     trash_path: str
     path: str
     type: Annotated[Literal["file", "dir", "symlink", "other"], Meta(description="What it is.")]
@@ -50,7 +50,7 @@ class Restored(Answer):
 
 @command("file.delete", action="write", channel=CHANNEL, answer=Deleted)
 class DeleteFile(Command):
-    """Move a file or folder of a project to the project's trash.
+    """Move a file or folder of a project to the project's trash, in the state directory.
 
     A folder that holds something needs `recursive`. Of a symlink it is the link that goes.
     """

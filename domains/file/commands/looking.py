@@ -96,7 +96,7 @@ class ListTree(Command):
 
     `path` is the folder, empty for the project's own. Up to `depth` levels are listed as long as
     they have room on the page. `hidden` is for names that begin with a dot; `ignored` lists what
-    git ignores as well, and marks it. Git's own folder and the project's trash are in no list.
+    git ignores as well, and marks it. Git's own folder is in no list.
     """
 
     project_id: str

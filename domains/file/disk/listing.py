@@ -15,7 +15,7 @@ from msgspec import structs
 from daemon.core.errors import AgentcmdError
 from domains.file.commands.looking import Entry
 from domains.file.disk.containment import explained, open_folder, placed
-from domains.file.names import is_decodable, is_hidden_in, shown
+from domains.file.names import is_decodable, is_hidden_name, shown
 
 MANY = 5000
 """Names in folders below the one that was asked for."""
@@ -69,7 +69,7 @@ def listing(
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = entry.name
-                    if is_hidden_in(place.parts, name) or (name[0] == "." and not hidden):
+                    if is_hidden_name(name) or (name[0] == "." and not hidden):
                         continue
                     key = key_of(name, folder=entry.is_dir(follow_symlinks=False))
                     if key > after:

@@ -13,12 +13,16 @@ from daemon.core.errors import BadRequest, Conflict
 from domains.file.commands.changing import Renamed, RenameFile
 from domains.file.disk.containment import Place, explained, placed, require_inside
 from domains.file.disk.writing import sync
-from domains.file.names import TRASH, shown
+from domains.file.names import shown
 
 _CALLS = {"linux": ("renameat2", 1), "darwin": ("renameatx_np", 4)}
 """What renames only to a free name: RENAME_NOREPLACE, RENAME_EXCL."""
 
 _UNABLE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+class OtherDisk(Conflict):
+    """The source and the target are on two file systems, between which nothing is renamed."""
 
 
 def rename(root: str, parts: Sequence[str], to: Sequence[str], asked: RenameFile) -> Renamed:
@@ -43,16 +47,10 @@ def rename(root: str, parts: Sequence[str], to: Sequence[str], asked: RenameFile
 
 
 def require_movable(place: Place) -> None:
-    """Raise for what does not exist, for the project itself, and for what holds its trash."""
+    """Raise for what does not exist, and for the project itself."""
     place.required()
     if not place.parts:
         raise BadRequest("that is the project's folder itself; name something in it")
-    if tuple(part.casefold() for part in place.parts) == TRASH[:1] and place.is_folder():
-        try:
-            os.stat(f"{place.name}/{TRASH[1]}", dir_fd=place.folder, follow_symlinks=False)
-        except OSError:
-            return
-        raise Conflict(f"{shown(place.parts)} holds the project's trash, and stays where it is")
 
 
 def move(source: Place, target: Place, *, overwrite: bool = False) -> None:
@@ -66,7 +64,7 @@ def move(source: Place, target: Place, *, overwrite: bool = False) -> None:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR):
             raise _taken(target) from None
         if error.errno == errno.EXDEV:
-            raise Conflict(
+            raise OtherDisk(
                 f"{shown(target.parts)} would be on another disk than {shown(source.parts)}; copy "
                 "it in a terminal"
             ) from None

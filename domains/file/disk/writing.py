@@ -109,8 +109,10 @@ def _temporary(place: Place) -> Iterator[str]:
     except FileNotFoundError:
         left = None
     if left is not None and time.time() - left.st_mtime > LEFT:
-        os.unlink(name, dir_fd=place.folder)
-    elif left is not None:
+        with contextlib.suppress(OSError):  # a folder, which is not ours
+            os.unlink(name, dir_fd=place.folder)
+            left = None
+    if left is not None:
         name = f".agentcmd-{digest}{secrets.token_hex(8)}.tmp"
     try:
         yield name
@@ -156,11 +158,16 @@ def _copy_attributes(file: int, place: Place) -> None:
     with contextlib.suppress(OSError):
         old = open_at(place)
         try:
-            for name in os.listxattr(old):
-                with contextlib.suppress(OSError):
-                    os.setxattr(file, name, os.getxattr(old, name))
+            copy_attributes(old, file)
         finally:
             os.close(old)
+
+
+def copy_attributes(old: int, new: int) -> None:
+    """Copy the extended attributes of an open file, as far as the system allows that."""
+    for name in os.listxattr(old) if hasattr(os, "listxattr") else ():
+        with contextlib.suppress(OSError):
+            os.setxattr(new, name, os.getxattr(old, name))
 
 
 def _take_free_name(place: Place, name: str) -> None:

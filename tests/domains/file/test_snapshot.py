@@ -109,8 +109,8 @@ def test_what_is_ignored_is_asked_once_and_never_told(tmp_path):
     assert looked(snapshot, ignored=ignored) == {}
 
 
-def test_git_and_the_trash_are_no_part_of_the_tree(tmp_path):
-    for name in (".git", "sub/.git", ".agent/trash/x", ".agent/workflows"):
+def test_git_is_no_part_of_the_tree(tmp_path):
+    for name in (".git", "sub/.git", ".agent/workflows"):
         (tmp_path / name).mkdir(parents=True)
     snapshot = Snapshot(str(tmp_path), 1000)
     looked(snapshot)
@@ -127,7 +127,7 @@ def test_a_write_in_the_tick_of_the_last_look_is_told_when_it_is_hinted_at(snaps
     path.write_text("b")
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     record = snapshot.folders[""]
-    marks = record.marks() | {"one": scanning.scanned(str(tmp_path), "").marks["one"]}
+    marks = record.marks() | {"one": scanning.scanned(str(tmp_path)).marks["one"]}
     snapshot.folders[""] = scanning.Folder(marks, record.racy)  # as if ctime were the same too
     assert looked(snapshot, {"": {"one"}}) == {"one": "modified"}
     time.sleep(2 * scanning.TICK_NS / 1e9)
