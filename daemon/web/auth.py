@@ -33,6 +33,9 @@ SECRET_NAME = "jwt.secret"  # noqa: S105  # a file's name
 SECRET_BYTES = 32
 """RFC 7518, section 3.2: a key for HS256 has at least the size of the hash."""
 
+TOKEN_BYTES = 16 << 10
+"""Longest token that is read; who may do much has a short one."""
+
 NBF_LEEWAY = 10.0
 """Seconds that the clock of whoever made a token may be ahead of ours."""
 
@@ -106,6 +109,8 @@ class Tokens:
         """Read a token; Unauthorized, with what to do, when it is not good now."""
         import jwt  # noqa: PLC0415
 
+        if len(token) > TOKEN_BYTES:
+            raise Unauthorized(f"the token is not valid: it has {TOKEN_BYTES} bytes at most")
         try:
             claims = jwt.decode(
                 token,

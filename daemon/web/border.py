@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -28,6 +29,10 @@ ASKING = ("/api/", "/ws", "/socket.io/")
 
 KEPT_HEADERS = ("Allow", "Sec-WebSocket-Version")
 """Headers of the framework's refusals that a client needs."""
+
+IDENTITY = "identity"
+WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+"""Compressions of a body that are read here: aiohttp holds the loop for as long as it takes."""
 
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
@@ -111,11 +116,25 @@ class Border:
             response.headers.add("Vary", "Origin")
 
 
+def require_plain(request: web.Request) -> None:
+    """Raise BadRequest for a compressed body where it is read as it comes."""
+    if request.headers.get("Content-Encoding", IDENTITY).strip().lower() != IDENTITY:
+        raise BadRequest("send the body uncompressed, without Content-Encoding")
+
+
 async def read_body(request: web.Request, limit: int | None = None) -> bytes:
     """Read the body of a request; BadRequest where it cannot be read or breaks off.
 
     TooLarge where it is over `limit`, in bytes; without one over `[web] max_message_bytes`.
     """
+    encoding = request.headers.get("Content-Encoding", IDENTITY).strip().lower()
+    if encoding != IDENTITY:
+        limit = request.client_max_size if limit is None else limit
+        return _decompressed(await _read(request, limit), encoding, limit)
+    return await _read(request, limit)
+
+
+async def _read(request: web.Request, limit: int | None) -> bytes:
     try:
         if limit is None:
             return await request.read()
@@ -123,12 +142,28 @@ async def read_body(request: web.Request, limit: int | None = None) -> bytes:
         async for piece in request.content.iter_any():
             body += piece
             if len(body) > limit:
-                raise TooLarge(f"without a token a body has {limit} bytes at most")
+                raise TooLarge(f"a body has {limit} bytes at most here")
         return bytes(body)
     except web.RequestPayloadError as error:
         raise BadRequest(f"the body cannot be read: {error}") from None
     except ConnectionError:
         raise BadRequest("the body broke off") from None
+
+
+def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Decompress a body, no further than the limit: a few bytes may stand for very many."""
+    if encoding not in WINDOW:
+        raise BadRequest(f"a body is sent plain, or as {' or '.join(WINDOW)}")
+    try:
+        reader = zlib.decompressobj(WINDOW[encoding])
+        plain = reader.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise BadRequest(f"the body cannot be read: {error}") from None
+    if len(plain) > limit:
+        raise TooLarge("the body is over the limit of [web] max_message_bytes")
+    if not reader.eof:
+        raise BadRequest("the body broke off")
+    return plain
 
 
 def _of_http(error: web.HTTPException, request: web.Request) -> AgentcmdError:

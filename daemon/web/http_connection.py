@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,8 +26,14 @@ log = structlog.get_logger(__name__)
 LINE_BYTES = 256 << 10
 """Longest first line of a request: what is asked by GET stands in it, as a search or many paths."""
 
+PATH_BYTES = 4096
+"""Longest path, without the query."""
+
 HEADER_BYTES = 64 << 10
 """Longest header: a browser sends the cookies of all servers of a machine to each of its ports."""
+
+HEAD_BYTES = 128 << 10
+"""Bytes of all headers of a request."""
 
 BODY_BUFFER = 64 << 10
 """Bytes of a body that are read ahead of whoever reads it."""
@@ -44,6 +50,9 @@ the answer."""
 
 BUSY_TIMEOUT = 60.0
 """Seconds, at most, from a request without a token to the end of its answer."""
+
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class HttpConnection(web.RequestHandler):
@@ -221,7 +230,7 @@ class HttpServer(web.Server):
             request = make(*parts)
             return stripped(request) if isinstance(request, web.Request) else request
 
-        super().__init__(server.request_handler, request_factory=made)
+        super().__init__(_bounded(server.request_handler), request_factory=made)
         self.allowed_bytes = allowed_bytes
         self.unauthenticated = Unauthenticated(limit, HttpConnection.drop)
         self._budget = limit * allowed_bytes
@@ -296,6 +305,7 @@ class HttpRunner(web.AppRunner):
             "max_line_size": LINE_BYTES,
             "max_field_size": HEADER_BYTES,
             "read_bufsize": BODY_BUFFER,
+            "auto_decompress": False,
         }
         self.http = HttpServer(
             server,
@@ -304,6 +314,19 @@ class HttpRunner(web.AppRunner):
             **self._limits,  # type: ignore[arg-type]
         )
         return self.http
+
+
+def _bounded(handle: Handler) -> Handler:
+    """Refuse large heads, and paths of a length whose square a look-up would take."""
+
+    async def bounded(request: web.BaseRequest) -> web.StreamResponse:
+        if len(request.raw_path.partition("?")[0]) > PATH_BYTES:
+            return refusal(TooLarge(f"a path has {PATH_BYTES} bytes at most"), status=414)
+        if sum(len(name) + len(value) for name, value in request.raw_headers) > HEAD_BYTES:
+            return refusal(TooLarge(f"all headers have {HEAD_BYTES} bytes at most"), status=431)
+        return await handle(request)
+
+    return bounded
 
 
 def connection_of(request: web.BaseRequest) -> HttpConnection | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from aiohttp import BodyPartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 
 from daemon.core.commands import Caller
 from daemon.core.errors import BadRequest, NotFound, Unauthorized
@@ -14,12 +13,8 @@ from daemon.core.events import Answer
 from daemon.core.uploads import IMAGE_TYPES, OTHER, Uploads
 from daemon.web.answers import json_answer
 from daemon.web.auth import Admission
-
-PIECE = 64 << 10
-"""Bytes of a part of a form that are read at a time."""
-
-MAX_PARTS = 16
-"""Parts of a form until its file comes."""
+from daemon.web.border import require_plain
+from daemon.web.forms import Form, boundary_of
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """A download is shown at most: nothing in it runs, and nothing is loaded for it."""
@@ -65,20 +60,17 @@ class UploadRoutes:
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         caller = self._caller(request)
-        if request.content_type == "multipart/form-data":
-            pieces = self._of_form(request)
-        else:
+        require_plain(request)
+        boundary = boundary_of(request.headers.get("Content-Type", ""))
+        if boundary is None:
             pieces = self._of_body(request)
+        else:
+            pieces = Form(request.content, boundary, self._patience).file()
         try:
             kept = await self._uploads.keep(caller, pieces)
         except TimeoutError:
             raise BadRequest(f"nothing of the upload came for {self._patience:g} seconds") from None
-        except (
-            web.RequestPayloadError,
-            HttpProcessingError,
-            ConnectionError,
-            ValueError,
-        ) as error:
+        except (web.RequestPayloadError, ConnectionError) as error:
             raise BadRequest(f"the upload cannot be read: {str(error)[:200]}") from None
         href = f"{self._before(request)}/api/uploads/{kept.id}"
         answer = UploadKept(
@@ -110,24 +102,6 @@ class UploadRoutes:
             if not piece:
                 return
             yield piece
-
-    async def _of_form(self, request: web.Request) -> AsyncIterator[bytes]:
-        """Yield the first file of a form, or its first part where none has a file's name."""
-        reader = await request.multipart()
-        for _ in range(MAX_PARTS):
-            async with asyncio.timeout(self._patience):
-                part = await reader.next()
-            if part is None:
-                break
-            if not isinstance(part, BodyPartReader) or part.filename is None:
-                continue
-            while True:
-                async with asyncio.timeout(self._patience):
-                    piece = await part.read_chunk(PIECE)
-                if not piece:
-                    return
-                yield piece
-        raise BadRequest("the form has no file: send it as a part with a filename")
 
     def _caller(self, request: web.Request) -> Caller:
         caller = self._admission.caller(request)
