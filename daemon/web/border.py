@@ -122,6 +122,17 @@ def require_plain(request: web.Request) -> None:
         raise BadRequest("send the body uncompressed, without Content-Encoding")
 
 
+def check_conditions(request: web.Request) -> None:
+    """Raise BadRequest for a Range, or a date, that sending a file would break off at."""
+    try:
+        _ = request.http_range, request.if_range
+        _ = request.if_modified_since, request.if_unmodified_since
+    except (ValueError, OverflowError):
+        raise BadRequest(
+            "a Range is one of bytes, as in bytes=0-99, and a date one of HTTP"
+        ) from None
+
+
 async def read_body(request: web.Request, limit: int | None = None) -> bytes:
     """Read the body of a request; BadRequest where it cannot be read or breaks off.
 

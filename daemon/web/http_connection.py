@@ -38,6 +38,8 @@ HEAD_BYTES = 128 << 10
 BODY_BUFFER = 64 << 10
 """Bytes of a body that are read ahead of whoever reads it."""
 
+CONTINUE = "100-continue"
+
 READ_BYTES = 256 << 10
 """Bytes of one read from a client with a token; asyncio's own default."""
 
@@ -324,6 +326,8 @@ def _bounded(handle: Handler) -> Handler:
             return refusal(TooLarge(f"a path has {PATH_BYTES} bytes at most"), status=414)
         if sum(len(name) + len(value) for name, value in request.raw_headers) > HEAD_BYTES:
             return refusal(TooLarge(f"all headers have {HEAD_BYTES} bytes at most"), status=431)
+        if request.headers.get("Expect", CONTINUE).strip().lower() != CONTINUE:
+            return refusal(BadRequest(f"the only expectation met here is {CONTINUE}"), status=417)
         return await handle(request)
 
     return bounded

@@ -21,7 +21,7 @@ from daemon.core.journal import Journal
 from daemon.core.registry import Registry
 from daemon.web.answers import json_answer
 from daemon.web.auth import Admission, is_forwarded
-from daemon.web.border import read_body
+from daemon.web.border import check_conditions, read_body
 from daemon.web.metrics import Sample, exposition
 from daemon.web.public_path import PublicPath
 from daemon.web.sse import EventStreams
@@ -199,6 +199,7 @@ class Rest:
             answered = self._dispatcher.call_with(name, data, caller)
         answer = answered if isinstance(answered, msgspec.Struct) else await answered
         if isinstance(answer, Attachment) and request.method == "GET":
+            check_conditions(request)
             return _file(answer)
         if verb not in CREATING:
             return json_answer(answer)

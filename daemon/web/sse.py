@@ -13,7 +13,7 @@ from daemon.core import frames
 from daemon.core.channel_log import Batch, ChannelLog, Subscribed
 from daemon.core.channels import is_pattern, parse_channel
 from daemon.core.commands import Caller
-from daemon.core.errors import BadRequest, NotFound, RateLimited, Unavailable
+from daemon.core.errors import BadRequest, NotFound, RateLimited
 from daemon.core.fanout import Fanout, Subscriber
 from daemon.core.journal import Journal
 from daemon.web.http_connection import answers_for_long
@@ -26,6 +26,16 @@ log = structlog.get_logger(__name__)
 
 KEEP_ALIVE = 15.0
 """Seconds without an event after which a comment keeps proxies from closing the stream."""
+
+
+RETRY_LATER = 3
+"""Seconds until a reader shall come back that cannot be served now."""
+
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
 
 
 class EventStream(Subscriber):
@@ -127,17 +137,15 @@ class EventStreams:
 
     async def handle(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Stream the channels asked for until the reader leaves or the daemon stops."""
+        comes_back = "Last-Event-ID" in request.headers
+        if self._closed or (comes_back and self._crowded()):
+            return await _come_back(request)
         names = self._names(request, caller)
         logs = {name: self._log(name) for name in names if not is_pattern(name)}
         since = _since(request.query.get("since"))
         resume = LastPlaces(request.headers.get("Last-Event-ID", ""))
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",
-            }
-        )
+        response = web.StreamResponse(headers=HEADERS)
+        response.force_close()  # a reader that comes back shall find out that we are gone
         answers_for_long(request)
         stream = EventStream(self._settings.buffer_bytes)
         self.open.add(stream)
@@ -178,8 +186,6 @@ class EventStreams:
             raise BadRequest("name a channel, as in /api/events?channel=session:123")
         if len(names) > self._settings.max_subscriptions:
             raise RateLimited(f"a stream has {self._settings.max_subscriptions} channels at most")
-        if self._closed:
-            raise Unavailable("the daemon stops; try again when it is back")
         if self._crowded():
             raise RateLimited("too many connections; try again later")
         for name in names:
@@ -210,6 +216,15 @@ class EventStreams:
                 await response.write(b": still here\n\n")
                 continue
             await write_patiently(response, stream.take_all(), self._settings.stall_timeout)
+
+
+async def _come_back(request: web.Request) -> web.StreamResponse:
+    """Answer a reader that cannot be served now: any refusal would make an EventSource give up."""
+    response = web.StreamResponse(headers=HEADERS)
+    response.force_close()
+    await response.prepare(request)
+    await response.write(b"retry: %d\n\n" % (RETRY_LATER * 1000))
+    return response
 
 
 def _since(text: str | None) -> int | None:

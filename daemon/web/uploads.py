@@ -13,7 +13,7 @@ from daemon.core.events import Answer
 from daemon.core.uploads import IMAGE_TYPES, OTHER, Uploads
 from daemon.web.answers import json_answer
 from daemon.web.auth import Admission
-from daemon.web.border import require_plain
+from daemon.web.border import check_conditions, require_plain
 from daemon.web.forms import Form, boundary_of
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
@@ -80,6 +80,7 @@ class UploadRoutes:
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         upload = self._uploads.find(request.match_info["id"], self._caller(request))
+        check_conditions(request)
         path = self._uploads.path(upload)
         if not path.is_file():
             raise NotFound(f"the upload {upload.id} has made room for newer ones")

@@ -17,6 +17,16 @@ KIB = 1024
 # Half-closed
 
 
+async def asked(running, request):
+    """Send a request, and read to the end."""
+    parts = urlsplit(running.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(request)
+    told = await end_of(reader)
+    writer.close()
+    return told
+
+
 async def asked_and_closed(running, request):
     """Send a request, close our side, and read to the end."""
     parts = urlsplit(running.url)
@@ -84,6 +94,20 @@ async def test_parser_errors_are_json(running, request_, status, code):
     assert json.loads(body)["error"]["code"] == code
     assert len(body) < 500
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "status"), [("100-continue", b"401"), ("100-Continue", b"401"), ("dance", b"417")]
+)
+async def test_an_expectation_that_is_not_met_is_json(running, said, status):
+    request = (
+        f"POST /api/sessions HTTP/1.1\r\nHost: localhost\r\nExpect: {said}\r\n"
+        "Content-Length: 2\r\nConnection: close\r\n\r\n{}"
+    )
+    told = (await asked(running, request.encode())).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert head.split()[1] == status
+    assert "error" in json.loads(body)
 
 
 async def test_the_cookies_of_a_browser_fit(running):

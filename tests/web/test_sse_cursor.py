@@ -107,3 +107,21 @@ async def test_a_cursor_of_the_parser_limit_is_accepted(running):
     assert len(last) > 3 * NGINX
     told, _ = await events_of(running, ["session:1"], last=last, count=2)
     assert told == [("session:1", 4), ("session:1", 5)]
+
+
+@pytest.mark.parametrize("why", ["stops", "crowded"])
+async def test_a_reader_that_comes_back_too_early_is_told_to_come_back_later(start_daemon, why):
+    """An EventSource gives up for good at any status but 200."""
+    running = await start_daemon(WEB__MAX_CONNECTIONS="1")
+    await written(running, 1)
+    if why == "stops":
+        running.daemon._doors.streams.close()
+    else:
+        await running.ws()
+    url = f"{running.url}/api/events?channel=session:1"
+    async with running.http.get(
+        url, headers=running.headers() | {"Last-Event-ID": "session:1=ab:1"}
+    ) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        assert await answer.read() == b"retry: 3000\n\n"

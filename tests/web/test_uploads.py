@@ -61,6 +61,31 @@ async def test_nothing_in_a_download_runs(running, data, said):
     assert "sandbox" in headers["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Range", "bytes=abc"),
+        ("Range", "bytes=" + "9" * 5000 + "-"),
+        ("Range", "bytes=0-1,3-4"),
+        ("If-Modified-Since", "Mon, 01 Jan 99999999999999 00:00:00 GMT"),
+        ("If-Range", "Mon, 01 Jan 99999999999999 00:00:00 GMT"),
+    ],
+)
+async def test_a_condition_that_cannot_be_read_is_refused(running, name, value):
+    _, _, kept = await sent(running, b"x" * 100)
+    headers = running.headers() | {name: value}
+    async with running.http.get(running.url + kept["href"], headers=headers) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"]["code"] == "bad_request"
+
+
+async def test_a_part_of_a_download_can_be_had(running):
+    _, _, kept = await sent(running, b"0123456789")
+    headers = running.headers() | {"Range": "bytes=2-4"}
+    async with running.http.get(running.url + kept["href"], headers=headers) as answer:
+        assert (answer.status, await answer.read()) == (206, b"234")
+
+
 async def test_an_upload_is_its_senders(running):
     _, _, kept = await sent(running, PNG, user="me")
     assert (await got(running, kept["href"], user="other", scope="read:*"))[0] == 404
