@@ -345,14 +345,15 @@ class Engine:
                 sources = await self._library.sources(root)
                 found[root] = {each.id: each for each in reversed(sources)}  # as `need` does
             source = found[root].get(run.workflow) or await self._library.need(root, run.workflow)
-            definition = self._library.read(source)
+            definition = await asyncio.to_thread(self._library.read, source)
         except (AgentcmdError, OSError) as error:
             said = getattr(error, "message", None) or str(error)
             try:
                 kept = self._library.kept(run.workflow, stored.source)
-                return self._library.read(kept), None, f"it goes on as it was: {said}"
+                known = await asyncio.to_thread(self._library.read, kept)
             except AgentcmdError as broken:
                 return _NOTHING, None, f"{said}; and as it was: {broken.message}"
+            return known, None, f"it goes on as it was: {said}"
         changed = "its file has changed: it goes on with the new one, by the steps' names"
         return definition, source, changed if definition.digest != run.digest else ""
 

@@ -15,7 +15,16 @@ from itertools import islice
 from typing import Any
 
 from domains.workflow.definition import Json
-from domains.workflow.filters import FILTERS, TESTS, Budget, Filter, is_number, kind_of, text_of
+from domains.workflow.filters import (
+    FILTERS,
+    TESTS,
+    Budget,
+    Filter,
+    TooMuchWork,
+    is_number,
+    kind_of,
+    text_of,
+)
 from domains.workflow.named import NULLS
 from domains.workflow.problems import meant, shown
 from domains.workflow.templates import BadExpression
@@ -315,6 +324,8 @@ class Evaluation:
         given, named = self._arguments(node)
         try:
             return found.apply(value, self._budget, *given, **named)
+        except TooMuchWork:
+            raise
         except BadExpression as error:
             raise BadExpression(f"{told(node.node)} | {node.name}: {error.message}") from None
 

@@ -10,7 +10,7 @@ from typing import Any
 from domains.workflow import quoting
 from domains.workflow.definition import Json
 from domains.workflow.evaluation import Evaluation, Names, is_list, parse
-from domains.workflow.filters import Budget, kind_of, text_of
+from domains.workflow.filters import MAX_WORK, Budget, kind_of, text_of
 from domains.workflow.named import paths
 from domains.workflow.problems import shown
 from domains.workflow.templates import BadExpression, Hole, bare, has_template, split
@@ -39,6 +39,10 @@ def _kept(source: str) -> Any:
 
 class Expressions:
     """Reads and renders. All methods raise BadExpression, with the reason as its sentence."""
+
+    def __init__(self, work: int = MAX_WORK) -> None:
+        """Spend at most so much on each rendering."""
+        self._work = work
 
     def check(self, text: str) -> None:
         """Raise unless a text can be rendered, as far as its syntax tells."""
@@ -74,13 +78,13 @@ class Expressions:
 
         What comes out may share lists and mappings with `names`: it is read, not written to.
         """
-        budget = Budget()
+        budget = Budget(self._work)
         with _bounded():
             return _rendered(value, names, budget, 0)
 
     def text(self, text: str, names: Names) -> str:
         """Render a text to a text: null is nothing, lists and mappings are JSON."""
-        budget = Budget()
+        budget = Budget(self._work)
         with _bounded():
             return _put_together(
                 text, lambda hole: text_of(_value(hole, names, budget), budget), budget
@@ -93,7 +97,7 @@ class Expressions:
     def value(self, text: str, names: Names) -> Json:
         """Give the value of an expression, in braces or without."""
         with _bounded():
-            return _value(_only(text), names, Budget())
+            return _value(_only(text), names, Budget(self._work))
 
     def items(self, value: Json, names: Names, most: int = 1000) -> list[Json]:
         """Give what a for-each goes through: an expression that gives a list, or a list itself."""
@@ -116,7 +120,7 @@ class Expressions:
         What is marked safe is put in as it is.
         """
         quoting.check(_marked(text))
-        budget = Budget()
+        budget = Budget(self._work)
         parts = split(text)
         with _bounded():
             made = [

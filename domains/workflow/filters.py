@@ -28,18 +28,22 @@ _WHOLE = re.compile(r"\s*[-+]?[0-9]{1,18}\s*")
 _DECIMAL = re.compile(r"\s*[-+]?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?\s*")
 
 
+class TooMuchWork(BadExpression):
+    """A rendering that has spent its budget; with a larger one it may come to its end."""
+
+
 class Budget:
     """What one rendering may still look at and make."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: int = MAX_WORK) -> None:
         """Begin with all of it."""
-        self._left = MAX_WORK
+        self._left = work
 
     def spend(self, units: int) -> None:
-        """Pay; BadExpression when nothing is left."""
+        """Pay; TooMuchWork when nothing is left."""
         self._left -= units
         if self._left < 0:
-            raise BadExpression("this takes too long: the values are too large for what is asked")
+            raise TooMuchWork("this takes too long: the values are too large for what is asked")
 
     def look_at(self, value: Json) -> None:
         """Pay for a value's size, with all that is in it."""

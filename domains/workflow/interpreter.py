@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from domains.workflow.definition import Json, Spec, Step
-from domains.workflow.expressions import Expressions
 from domains.workflow.failures import RunFailure, StepFailure
 from domains.workflow.live import LiveRun
-from domains.workflow.rendering import rendered
+from domains.workflow.rendering import away, rendered
 from domains.workflow.templates import BadExpression
 from domains.workflow.together import Work, together
 from domains.workflow.views import never_begun, view
@@ -26,11 +25,10 @@ Names = dict[str, Any]
 class Interpreter:
     """Interprets one run; what it knows are the results of the steps, which the run keeps."""
 
-    def __init__(self, live: LiveRun, effects: Effects, expressions: Expressions) -> None:
+    def __init__(self, live: LiveRun, effects: Effects) -> None:
         """Have steps done by these effects."""
         self._live = live
         self._effects = effects
-        self._expressions = expressions
 
     async def run(self) -> Json:
         """Do all steps, in order."""
@@ -62,7 +60,7 @@ class Interpreter:
         )
         record = self._live.timeline.settled(spec.id)
         await self._live.turn()
-        if record is None and not self._wanted(step, names):
+        if record is None and not await self._wanted(step, names):
             record = self._live.skip(spec, f"its condition does not hold: {step.condition}")
         if record is None or record.state != "skipped":
             record = await self._live.perform(spec, lambda: self._do(step, spec.id, names))
@@ -81,11 +79,14 @@ class Interpreter:
             if each.kind == "parallel":
                 self._look_inside(each, record.id, names)
 
-    def _wanted(self, step: Step, names: Names) -> bool:
-        if step.condition is None:
+    async def _wanted(self, step: Step, names: Names) -> bool:
+        condition = step.condition
+        if condition is None:
             return True
         try:
-            return self._expressions.condition(step.condition, names)
+            return await away(
+                condition, names, lambda made, known: made.condition(condition, known)
+            )
         except BadExpression as error:
             raise RunFailure("bad_expression", f"step {step.id}: {error}", step.id) from None
 
@@ -95,13 +96,13 @@ class Interpreter:
                 return await self._for_each(step, id_, names)
             if step.kind == "parallel":
                 return await self._parallel(step, id_, names)
-            fields = self._fields(step, names)
+            fields = await self._fields(step, names)
         except BadExpression as error:
             raise StepFailure("bad_expression", str(error), permanent=True) from None
         return await self._effects[step.kind](self._live, id_, fields)
 
-    def _fields(self, step: Step, names: Names) -> dict[str, Json]:
-        fields = rendered(step, names)
+    async def _fields(self, step: Step, names: Names) -> dict[str, Json]:
+        fields = await _rendered(step, names)
         if isinstance(said := fields.get("annotation"), dict):
             fields |= {"annotation": said["message"], "level": said["level"]}
         elif isinstance(kept := fields.get("artifact"), dict):
@@ -115,7 +116,7 @@ class Interpreter:
         return fields
 
     async def _for_each(self, step: Step, id_: str, names: Names) -> Json:
-        fields = rendered(step, names)
+        fields = await _rendered(step, names)
         items: list[Json] = fields["for_each"]
 
         def work(index: int, item: Json) -> Work:
@@ -147,3 +148,7 @@ class Interpreter:
             await together(self._live, id_, works, total=total, limit=limit)
         except RunFailure as failure:
             raise StepFailure(failure.code, failure.message, permanent=True) from None
+
+
+async def _rendered(step: Step, names: Names) -> dict[str, Json]:
+    return await away(step.fields, names, lambda made, known: rendered(step, known, made))

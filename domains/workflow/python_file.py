@@ -25,6 +25,13 @@ __all__ = ["BrokenWorkflow", "read"]
 FILE_BYTES = 64 << 10
 """A workflow that is longer has its code in the project, and imports it."""
 
+MAX_WORK = 15_000
+"""Words and signs of a file. Python reads it in one go, and holds up all else meanwhile."""
+
+_WORDS = re.compile(r"\w+|[^\w\s]")
+_BRACE = 4
+"""More signs that one brace counts for: in an f-string Python reads what follows by itself."""
+
 MAX_DEPTH = 10
 """How deep an annotation is looked into."""
 
@@ -112,10 +119,19 @@ def _text(data: bytes, problems: Problems) -> str | None:
         )
         return None
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         problems.add(data.count(b"\n", 0, error.start) + 1, "the file is not UTF-8", ["UTF-8"])
         return None
+    work = len(_WORDS.findall(text)) + _BRACE * text.count("{")
+    if work <= MAX_WORK:
+        return text
+    problems.add(
+        1,
+        f"the file has {work:,} words and signs (a brace is {_BRACE + 1})",
+        [f"at most {MAX_WORK:,}; import the rest"],
+    )
+    return None
 
 
 def _tree(text: str, path: str, problems: Problems) -> ast.Module | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from daemon.core.errors import BadRequest
 from domains.workflow import durations
 from domains.workflow.definition import Json, Step
 from domains.workflow.evaluation import Names
 from domains.workflow.expressions import Expressions
+from domains.workflow.filters import TooMuchWork
 from domains.workflow.problems import shown
 from domains.workflow.templates import BadExpression
 
@@ -17,7 +20,40 @@ MAX_VARIABLES = 200_000
 """In bytes: what the variables of one step may have together."""
 
 
-def rendered(step: Step, names: Names) -> dict[str, Json]:
+INLINE_WORK = 1 << 17
+INLINE_TEXT = 4096
+"""What is rendered on the loop at most, in a few milliseconds; all else in a thread."""
+
+ON_LOOP = Expressions(INLINE_WORK)
+IN_THREAD = Expressions()
+
+Made = TypeVar("Made")
+
+
+async def away(
+    texts: Json, names: dict[str, Json], make: Callable[[Expressions, Names], Made]
+) -> Made:
+    """Render texts: at once where that is quick, else in a thread, with names as they are now."""
+    if sum(_sizes(texts)) <= INLINE_TEXT:
+        try:
+            return make(ON_LOOP, names)
+        except TooMuchWork:
+            pass
+    steps = names.get("steps")
+    kept = names if steps is None else {**names, "steps": dict(steps)}
+    return await asyncio.to_thread(make, IN_THREAD, kept)
+
+
+def _sizes(value: Json) -> Iterator[int]:
+    if isinstance(value, str):
+        yield len(value)
+    elif isinstance(value, dict | list):
+        yield 16 * len(value)
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _sizes(one)
+
+
+def rendered(step: Step, names: Names, expressions: Expressions = IN_THREAD) -> dict[str, Json]:
     """Give a step's fields, rendered; BadRequest with the field that cannot be, and why.
 
     `run` is text for a shell, `shell` stays as it is, `for_each` is the list of items, `sleep`
@@ -27,15 +63,18 @@ def rendered(step: Step, names: Names) -> dict[str, Json]:
     made = {}
     for name, value in step.fields.items():
         try:
-            made[name] = _BY_NAME.get(name, _text)(value, names, step)
+            made[name] = _BY_NAME.get(name, _text)(value, names, step, expressions)
+        except TooMuchWork:
+            raise
         except BadRequest as error:
             raise BadExpression(f"{step.id}: {name}: {error.message}") from None
     return made
 
 
-def variables(env: Mapping[str, str], names: Names) -> dict[str, str]:
+def variables(
+    env: Mapping[str, str], names: Names, expressions: Expressions = IN_THREAD
+) -> dict[str, str]:
     """Give environment variables, rendered."""
-    expressions = Expressions()
     made = {name: expressions.text(value, names) for name, value in env.items()}
     if any("\0" in value for value in made.values()):
         raise BadExpression("a variable holds a NUL character; no program takes that")
@@ -48,54 +87,55 @@ def variables(env: Mapping[str, str], names: Names) -> dict[str, str]:
     return made
 
 
-def _text(value: Json, names: Names, step: Step) -> Json:
+def _text(value: Json, names: Names, step: Step, expressions: Expressions) -> Json:
     """Render texts to texts, wherever they stand in it."""
     if isinstance(value, str):
-        return Expressions().text(value, names)
+        return expressions.text(value, names)
     if isinstance(value, dict):
-        return {key: _text(one, names, step) for key, one in value.items()}
+        return {key: _text(one, names, step, expressions) for key, one in value.items()}
     if isinstance(value, list):
-        return [_text(one, names, step) for one in value]
+        return [_text(one, names, step, expressions) for one in value]
     return value
 
 
-def _data(value: Json, names: Names, _: Step) -> Json:
-    return Expressions().render(value, names)
+def _data(value: Json, names: Names, _: Step, expressions: Expressions) -> Json:
+    return expressions.render(value, names)
 
 
-def _shell(value: Json, names: Names, _: Step) -> Json:
-    return Expressions().shell(value, names)
+def _shell(value: Json, names: Names, _: Step, expressions: Expressions) -> Json:
+    return expressions.shell(value, names)
 
 
-def _items(value: Json, names: Names, step: Step) -> Json:
-    return Expressions().items(value, names, step.fields.get("max_items", 1000))
+def _items(value: Json, names: Names, step: Step, expressions: Expressions) -> Json:
+    return expressions.items(value, names, step.fields.get("max_items", 1000))
 
 
-def _seconds(value: Json, names: Names, _: Step) -> Json:
-    return durations.parse(Expressions().render(value, names))
+def _seconds(value: Json, names: Names, _: Step, expressions: Expressions) -> Json:
+    return durations.parse(expressions.render(value, names))
 
 
-def _variables(value: Json, names: Names, _: Step) -> Json:
-    return variables(value, names)
+def _variables(value: Json, names: Names, _: Step, expressions: Expressions) -> Json:
+    return variables(value, names, expressions)
 
 
-def _later(value: Json, _: Names, __: Step) -> Json:
+def _later(value: Json, _: Names, __: Step, ___: Expressions) -> Json:
     return value
 
 
-def _place(value: Json, names: Names, _: Step) -> Json:
+def _place(value: Json, names: Names, _: Step, expressions: Expressions) -> Json:
     """Render a path, and refuse one that leads out of the project; links are not followed here."""
-    path = Expressions().text(value, names)
+    path = expressions.text(value, names)
     if not path or path.startswith("/") or ".." in PurePosixPath(path).parts or "\0" in path:
         raise BadExpression(f"{shown(path)!r} leads out of the project; allowed: a relative path")
     return path
 
 
-def _artifact(value: Json, names: Names, step: Step) -> Json:
-    return _text(value, names, step) | {"path": _place(value["path"], names, step)}
+def _artifact(value: Json, names: Names, step: Step, expressions: Expressions) -> Json:
+    path = _place(value["path"], names, step, expressions)
+    return _text(value, names, step, expressions) | {"path": path}
 
 
-_BY_NAME: Mapping[str, Callable[[Json, Names, Step], Json]] = {
+_BY_NAME: Mapping[str, Callable[[Json, Names, Step, Expressions], Json]] = {
     "run": _shell,
     "shell": _later,
     "git": _data,

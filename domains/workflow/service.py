@@ -38,12 +38,12 @@ from domains.workflow.commands import (
 )
 from domains.workflow.definition import NESTED, Json, is_too_deep
 from domains.workflow.engine import Engine
-from domains.workflow.expressions import Expressions
 from domains.workflow.failures import RunFailure
 from domains.workflow.interpreter import Effects, Interpreter
 from domains.workflow.library import Library, Source
 from domains.workflow.live import LiveRun
 from domains.workflow.python_run import PythonRuns
+from domains.workflow.rendering import ON_LOOP
 from domains.workflow.steps.artifact import Artifacts
 from domains.workflow.steps.child import ChildRuns
 from domains.workflow.steps.command import Commands
@@ -79,7 +79,6 @@ class WorkflowService:
         self._supervisor = supervisor
         self._projects = project
         self._library = Library({"python": python_file.read})
-        self._expressions = Expressions()
         self._artifacts = Artifacts(state_dir / "artifacts", base_path=journal.base_path)
         self._engine = Engine(
             bus=bus,
@@ -89,7 +88,7 @@ class WorkflowService:
             root=project.root,
             stopping=lambda: tasks.stopping,
         )
-        others, waits = Others(commands, bus), Waits(self._expressions)
+        others, waits = Others(commands, bus), Waits(ON_LOOP)
         self._workspaces = Workspaces(others, self._engine.records)
         self._effects: Effects = {
             "run": Commands(tasks, task_settings).run,
@@ -262,7 +261,7 @@ class WorkflowService:
                 said = f"what it returned is nested too deeply; allowed: {NESTED} levels"
                 raise RunFailure("too_deep", said)
             return output
-        return await Interpreter(live, self._effects, self._expressions).run()
+        return await Interpreter(live, self._effects).run()
 
     def _around(self, run_id: str) -> Iterator[LiveRun]:
         for outer in self._engine.around(run_id):

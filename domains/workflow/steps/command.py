@@ -28,6 +28,9 @@ KIND = "step"
 KEPT = 256 << 10
 """Characters of each stream that later steps can use: the last ones."""
 
+PIECES = 4096
+"""Of a stream, until they are put together."""
+
 Stream = Literal["stdout", "stderr"]
 
 
@@ -89,6 +92,28 @@ class Commands:
         return owner.result(task)
 
 
+class _LastPart:
+    """The last characters of a text that comes in pieces, which may be many and small."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._size = 0
+
+    def add(self, piece: str) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > 2 * KEPT or len(self._pieces) > PIECES:
+            self._join()
+
+    def text(self) -> str:
+        self._join()
+        return self._pieces[0]
+
+    def _join(self) -> None:
+        self._pieces = ["".join(self._pieces)[-KEPT:]]
+        self._size = len(self._pieces[0])
+
+
 class _Owner:
     """The owner of one command's task."""
 
@@ -96,7 +121,7 @@ class _Owner:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._live = live
         self._step_id = step_id
-        self._kept: dict[Stream, str] = {"stdout": "", "stderr": ""}
+        self._kept = {"stdout": _LastPart(), "stderr": _LastPart()}
         self._written: dict[Stream, int] = {"stdout": 0, "stderr": 0}
         self._marks: dict[Stream, Marks] = {"stdout": Marks(), "stderr": Marks()}
         self._texts: dict[Stream, TextStream] = {
@@ -131,7 +156,7 @@ class _Owner:
     def _tell(self, stream: Stream, text: str) -> None:
         offset = self._written[stream]
         self._written[stream] = offset + len(text.encode())
-        self._kept[stream] = (self._kept[stream] + text)[-KEPT:]
+        self._kept[stream].add(text)
         self._live.bus.emit(
             StepOutput(
                 run_id=self._live.run.id,
@@ -142,9 +167,9 @@ class _Owner:
             )
         )
 
-    def _json(self) -> dict[str, Json]:
+    def _json(self, text: str) -> dict[str, Json]:
         """Return standard output as JSON, or why nobody can tell whether it is that."""
-        text, written = self._kept["stdout"], self._written["stdout"]
+        written = self._written["stdout"]
         if written == len(text.encode()):
             return _parsed(text)
         return {
@@ -156,15 +181,16 @@ class _Owner:
         """Give what it came to, or raise why it failed."""
         self._live.timeline.note(self._step_id, output_bytes=sum(self._written.values()))
         code = task.exit.code if task.exit else None
-        kept = self._kept
+        kept: dict[str, str] = {name: part.text() for name, part in self._kept.items()}
         result: dict[str, Json] = {
             "exitCode": code,
             "stdout": kept["stdout"],
             "stderr": kept["stderr"],
         }
-        if any(self._written[name] > len(self._kept[name].encode()) for name in self._kept):
+        sizes = {name: len(text.encode()) for name, text in kept.items()}
+        if any(size > sizes[name] for name, size in self._written.items()):
             result["truncated"] = True
-        result |= self._json()
+        result |= self._json(kept["stdout"])
         if task.reason == "exited" and code == 0:
             return result
         if task.reason == "exited":
