@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
@@ -17,6 +17,7 @@ from domains.workflow.definition import Concurrency, Definition, Json
 from domains.workflow.keys import ANY_NAME
 from domains.workflow.library import Source
 from domains.workflow.problems import BrokenWorkflow, Problems, meant, shown
+from domains.workflow.python_types import dotted, schema_of
 from domains.workflow.references import References, Scope
 from domains.workflow.yaml_tree import Scalar
 
@@ -32,20 +33,7 @@ _WORDS = re.compile(r"\w+|[^\w\s]")
 _BRACE = 4
 """More signs that one brace counts for: in an f-string Python reads what follows by itself."""
 
-MAX_DEPTH = 10
-"""How deep an annotation is looked into."""
-
 IMPORT = "from domains.workflow import workflow"
-
-_TYPES: Mapping[str, dict[str, Json]] = {
-    "str": {"type": "string"},
-    "int": {"type": "integer"},
-    "float": {"type": "number"},
-    "bool": {"type": "boolean"},
-    "list": {"type": "array"},
-    "dict": {"type": "object"},
-    "None": {"type": "null"},
-}
 
 
 class _Said(msgspec.Struct, forbid_unknown_fields=True):
@@ -128,7 +116,8 @@ def _text(data: bytes, problems: Problems) -> str | None:
         return text
     problems.add(
         1,
-        f"the file has {work:,} words and signs (a brace is {_BRACE + 1})",
+        "the Python cannot be read: it is too long, or it is nested too deeply, with "
+        f"{work:,} words and signs (a brace is {_BRACE + 1})",
         [f"at most {MAX_WORK:,}; import the rest"],
     )
     return None
@@ -162,7 +151,7 @@ def _function(
         for each in tree.body
         if isinstance(each, ast.AsyncFunctionDef | ast.FunctionDef)
         for decorator in each.decorator_list
-        if _dotted(_callee(decorator)) in names
+        if dotted(_callee(decorator)) in names
     ]
     if not found:
         problems.add(*_why_none(tree))
@@ -200,7 +189,7 @@ def _why_none(tree: ast.Module) -> tuple[int, str, list[str]]:
     for each in ast.walk(tree):
         if isinstance(each, ast.AsyncFunctionDef | ast.FunctionDef):
             for decorator in each.decorator_list:
-                name = _dotted(_callee(decorator)) or ""
+                name = dotted(_callee(decorator)) or ""
                 if name.rpartition(".")[2] == "workflow":
                     if each not in tree.body:
                         return each.lineno, f"{each.name} is not at the top of the file", []
@@ -211,17 +200,6 @@ def _why_none(tree: ast.Module) -> tuple[int, str, list[str]]:
 
 def _callee(decorator: ast.expr) -> ast.expr:
     return decorator.func if isinstance(decorator, ast.Call) else decorator
-
-
-def _dotted(node: ast.expr) -> str | None:
-    """Give a name with dots, None where it is anything else."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return None
-    return ".".join([node.id, *reversed(parts)])
 
 
 # What the decorator is given
@@ -347,7 +325,7 @@ def _arguments(
         if not re.fullmatch(ANY_NAME, name):
             problems.add(argument.lineno, f"an argument cannot be called {shown(name)}", [ANY_NAME])
             continue
-        schema = schemas[name] = _schema(argument.annotation)
+        schema = schemas[name] = schema_of(argument.annotation)
         if default is None:
             required.append(name)
         else:
@@ -368,68 +346,3 @@ def _default(name: str, schema: dict[str, Json], node: ast.expr, problems: Probl
     schema["default"] = msgspec.to_builtins(value)
     for _, reason, allowed in arguments.wrong_with(schema):
         problems.add(node.lineno, f"{name}: {reason}", allowed)
-
-
-def _schema(node: ast.expr | None, depth: int = 0) -> dict[str, Json]:
-    """Give the JSON Schema of an annotation; of one that says nothing here, that of anything."""
-    if isinstance(node, ast.Constant):
-        return _of_constant(node.value, depth)
-    if depth > MAX_DEPTH or node is None:
-        return {}
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return _any_of([node.left, node.right], depth)
-    if isinstance(node, ast.Subscript):
-        return _of_subscript(node, depth)
-    return {**_TYPES.get(_last(node), {})}
-
-
-def _of_constant(value: object, depth: int) -> dict[str, Json]:
-    """Give that of None, or of an annotation in quotes."""
-    if value is None:
-        return {"type": "null"}
-    if not isinstance(value, str):
-        return {}
-    try:
-        return _schema(ast.parse(value.strip(), mode="eval").body, depth + 1)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
-
-
-def _of_subscript(node: ast.Subscript, depth: int) -> dict[str, Json]:
-    inner = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
-    match _last(node.value), inner:
-        case "list" | "List", [item]:
-            return {"type": "array"} | _with("items", _schema(item, depth + 1))
-        case "dict" | "Dict", [_, value]:
-            return {"type": "object"} | _with("additionalProperties", _schema(value, depth + 1))
-        case "Optional" | "Union" as name, _:
-            return _any_of(inner + [ast.Constant(None)] * (name == "Optional"), depth)
-        case "Annotated", [some, *_]:
-            return _schema(some, depth + 1)
-        case "Literal", _ if all(isinstance(each, ast.Constant) for each in inner):
-            return {"enum": [ast.literal_eval(each) for each in inner]}
-        case _:
-            return {}
-
-
-def _with(keyword: str, schema: dict[str, Json]) -> dict[str, Json]:
-    return {keyword: schema} if schema else {}
-
-
-def _any_of(nodes: list[ast.expr], depth: int) -> dict[str, Json]:
-    """Give one of several, as short as it can be said."""
-    schemas = [_schema(each, depth + 1) for each in nodes]
-    if not all(schemas):
-        return {}
-    if all(list(each) == ["type"] for each in schemas):
-        types = [each["type"] for each in schemas]
-        flat = [one for each in types for one in (each if isinstance(each, list) else [each])]
-        return {"type": list(dict.fromkeys(flat))}
-    if len(schemas) == 2 and "enum" in schemas[0] and schemas[1] == {"type": "null"}:
-        return {"enum": [*schemas[0]["enum"], None]}
-    return {"anyOf": schemas}
-
-
-def _last(node: ast.expr) -> str:
-    """Give the last part of a name: `Literal` of `typing.Literal`."""
-    return (_dotted(node) or "").rpartition(".")[2]
