@@ -54,14 +54,22 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+DEVELOPERS = ("AGENTCMD_", "ANTHROPIC_", "CLAUDE_", "DISABLE_", "GIT_", "SSH_", "EMAIL")
+"""Beginnings of variables that are a developer's own."""
+
+
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither a developer's configuration nor a running daemon reaches a test."""
+def _fresh_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each test runs as somebody with an empty HOME, without settings, daemon or git identity."""
     for name in list(os.environ):
-        if name.startswith(("AGENTCMD_", "ANTHROPIC_", "CLAUDE_", "DISABLE_")):
+        if name.startswith(DEVELOPERS):
             monkeypatch.delenv(name)
     for name in ("STATE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 
 
 CoreFactory = Callable[..., Any]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from debian import CACHE
+
+ENVIRONMENT = dict(os.environ)
+"""As the tests were started: npm finds its settings in that HOME, not in a test's empty one."""
 
 
 def package(wanted: str) -> Path:
@@ -21,6 +25,10 @@ def package(wanted: str) -> Path:
             npm = shutil.which("npm")
             assert npm, f"the tests with {wanted} need npm; install it"
             quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--silent"]
-            subprocess.run([npm, "install", *quiet, "--prefix", str(folder), wanted], check=True)
+            subprocess.run(
+                [npm, "install", *quiet, "--prefix", str(folder), wanted],
+                check=True,
+                env=ENVIRONMENT,
+            )
             done.touch()
     return folder

@@ -9,6 +9,7 @@ import inspect
 import json
 import pkgutil
 import re
+import tomllib
 from pathlib import Path
 from typing import get_type_hints
 
@@ -38,6 +39,24 @@ def test_our_daemon_package_is_the_installed_one():
     direct = json.loads(distribution.read_text("direct_url.json") or "{}")
     if direct.get("dir_info", {}).get("editable"):
         assert Path(daemon.__file__).is_relative_to(direct["url"].removeprefix("file://"))
+
+
+KNOWN_FAULTS = {
+    "aiohttp": ("3.14.3", "CVE-2026-69244"),
+    "gitpython": ("3.1.62", "CVE-2026-78676"),
+    "jinja2": ("3.1.6", "CVE-2025-27516"),
+    "pyjwt": ("2.13", "CVE-2026-32597, CVE-2026-48526"),
+    "pyyaml": ("6", "CVE-2020-14343"),
+}
+"""Our dependencies' first versions without a known fault, and the fault."""
+
+
+def test_no_version_with_a_known_fault_satisfies_what_we_ask_for():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    floors = dict(re.fullmatch(r"([\w-]+)>=([\d.]+).*", each).groups() for each in asked)
+    for name, (fixed, fault) in KNOWN_FAULTS.items():
+        ours, theirs = ([int(part) for part in each.split(".")] for each in (floors[name], fixed))
+        assert ours >= theirs, f"{name} {floors[name]} has {fault}; ask for {fixed}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -11,7 +11,16 @@ from typing import Protocol, Self, cast
 
 from daemon.core.child import Child, Exit
 from daemon.core.errors import Conflict, Unavailable
-from daemon.core.gate import Gate
+from daemon.core.gate import READ_BYTES, Gate
+
+FIRST_READ = 8 << 10
+"""Bytes of a pump's first read; later ones are as large as handling them is quick."""
+
+LEAST_READ = 1 << 10
+"""Bytes that are read however slowly they are handled."""
+
+HANDLING = 0.008
+"""Seconds for which the handling of one read may hold the loop; see `Pump`."""
 
 STDIN_BYTES = 1 << 20
 """Input that may wait for a child that does not read it."""
@@ -23,7 +32,11 @@ Output = Callable[[str, bytes], None]
 
 
 class Pump:
-    """Reads one pipe as it fills, unless the gate is closed, until its end."""
+    """Reads one pipe as it fills, unless the gate is closed, until its end.
+
+    A read holds as many bytes as are handled within `HANDLING`: 64 KiB are one call for text, and
+    tens of thousands of lines for what parses lines.
+    """
 
     def __init__(self, fd: int, gate: Gate, data: Callable[[bytes], None]) -> None:
         """Begin to read; `data` gets every chunk."""
@@ -33,6 +46,7 @@ class Pump:
         self._gate = gate
         self._data = data
         self._final = False
+        self._step = FIRST_READ
         gate.pumps += 1
         self._loop.add_reader(fd, self._read)
 
@@ -56,7 +70,7 @@ class Pump:
         if self.ended.done():
             return
         try:
-            chunk = os.read(self._fd, self._gate.share)
+            chunk = os.read(self._fd, min(self._step, self._gate.share))
         except BlockingIOError:
             if self._final:
                 self.close()
@@ -66,12 +80,21 @@ class Pump:
         if not chunk:
             self.close()
             return
+        began = self._loop.time()
         self._data(chunk)
+        self._adapt(len(chunk), self._loop.time() - began)
         if self._gate.closed:
             self._loop.remove_reader(self._fd)
             self._gate.wait(self._resume)
         elif self._final:
             self._loop.call_soon(self._read)
+
+    def _adapt(self, size: int, took: float) -> None:
+        """Choose the size of the next read by how long the last one was handled."""
+        if took > HANDLING:
+            self._step = max(LEAST_READ, min(self._step, size) // 2)
+        elif took < HANDLING / 4 and size == self._step:
+            self._step = min(READ_BYTES, self._step * 2)
 
     def _resume(self) -> None:
         if self._final:

@@ -269,7 +269,8 @@ class Conversation(LiveSession):
         for fact in self._dialogue.parse(line):
             if not isinstance(fact, Delta):
                 self._pieces.flush()
-                self.flush()
+                if not isinstance(fact, NoProtocol):  # many such lines are few events
+                    self.flush()
             self._take(fact)
 
     def _take(self, fact: Fact) -> None:

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 READ = 1 << 20
 """Bytes of a history that are read at a time, and told before the next ones."""
 
+LINES = 64
+"""Lines that are told before others have a turn of the loop."""
 
 END = SessionEnd(type="completed", duration_ms=0, exit_code=0)
 """The end of a conversation of which we do not know how its process ended."""
@@ -110,13 +112,17 @@ class Importer:
         created = False
         with await asyncio.to_thread(history.open, "rb") as file:
             while chunk := await asyncio.to_thread(file.read, READ):
-                whole = list(lines.feed(chunk))  # one that is not whole was never finished
-                for message in _messages(dialogue, whole):
-                    if not created:
-                        created = True
-                        self._begin(session)
-                    self._archive.message(session.id, message)
-                    self._bus.emit(SessionMessage(session_id=session.id, message=message))
+                whole = []  # a last line that is not whole was never finished
+                for line in lines.feed(chunk):
+                    whole.append(line)
+                    if len(whole) % LINES == 0:
+                        await asyncio.sleep(0)
+                    for message in _messages(dialogue, line):
+                        if not created:
+                            created = True
+                            self._begin(session)
+                        self._archive.message(session.id, message)
+                        self._bus.emit(SessionMessage(session_id=session.id, message=message))
                 if created and whole:
                     self._archive.lines(session.id, b"\n".join(whole) + b"\n")
                 await self._journal.flushed()
@@ -139,12 +145,9 @@ def _under_way(session: Session) -> Session:
     return msgspec.structs.replace(session, state="queued", agent_session_id=None, end=None)
 
 
-def _messages(dialogue: Dialogue, lines: list[bytes]) -> Iterator[Message]:
-    """Give what was said; a line that is odd, or tells of something else, is passed over."""
-    for line in lines:
-        for fact in dialogue.parse(line):
-            if isinstance(fact, Said):
-                yield fact.message
+def _messages(dialogue: Dialogue, line: bytes) -> Iterator[Message]:
+    """Return the messages of a line; a line that is odd, or tells of something else, has none."""
+    return (fact.message for fact in dialogue.parse(line) if isinstance(fact, Said))
 
 
 def _histories(adapter: Adapter, cwd: str, env: Mapping[str, str]) -> list[tuple[float, Path]]:

@@ -752,6 +752,8 @@ async def test_a_run_of_python_starts_another_and_retries_from_what_failed(flows
 async def test_a_conversation_goes_on_and_git_does_what_it_is_asked(start_daemon, model, tmp_path):
     repo = Repo(tmp_path / "own")
     repo.commit({"a.txt": "a\n", ".gitignore": ".agent\n"})
+    repo.git("config", "user.name", "Ada")
+    repo.git("config", "user.email", "ada@example.org")
     made = await start_daemon(**claude_settings(model.url, tmp_path / "agent-home"))
     async with flows_of(made, tmp_path / "own") as flows:
         end, steps = await flows.ran(

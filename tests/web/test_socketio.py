@@ -380,11 +380,11 @@ async def test_one_who_stops_reading_is_cut_and_holds_up_nobody(start_daemon, no
     await node.ask("a", "subscribe", "session:1")
     await subscribed(running, 2)
     last = 1
-    while running.daemon._doors.socketio.slow_closes == 0:
-        await written(running, 50, size=20_000)
-        last += 50
-        await node.events("a", "session:1", last)
-    assert last < 5000
+    async with asyncio.timeout(60):  # it stalls for one second; a busy machine writes slowly
+        while running.daemon._doors.socketio.slow_closes == 0:
+            await written(running, 50, size=20_000)
+            last += 50
+            await node.events("a", "session:1", last)
     async with asyncio.timeout(30):
         while len(running.daemon._doors.socketio.peers) > 1:
             await asyncio.sleep(0.05)

@@ -155,13 +155,15 @@ class ClaudeDialogue:
 
     def parse(self, line: bytes) -> Sequence[Fact]:
         """Understand one line; what is of the protocol but tells us nothing gives no fact."""
+        if not line or line.isspace():
+            return ()
         try:
             line.decode()
             found = decode_line(line)
         except msgspec.ValidationError:
             return ()  # of another type, or of a newer version; the transcript has it
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return (NoProtocol(line),) if line.strip() else ()
+            return (NoProtocol(line),)
         read = self._readers.get(type(found))
         return read(found) if read is not None else ()
 

@@ -1,0 +1,108 @@
+"""Agents and history files that write what no honest one does: others keep their turns."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from loop_watch import loop_watch
+from support import settings_for
+
+from daemon import home
+from daemon.app import Daemon
+from daemon.client import Client
+
+MIB = 1 << 20
+
+LINES = {
+    "nothing": b"\n",
+    "blanks": b" \n",
+    "letters": b"x\n",
+    "objects": b"{}\n",
+    "other types": b'{"type":"result","usage":7}\n',
+    "one brace": b"{\n",
+    "unknown": b'{"type":"no_such_type"}\n',
+    "half characters": b"\xff\xc3\n",
+    "messages": b'{"type":"user","message":{"content":"x"}}\n',
+    "deltas": b'{"type":"stream_event","event":'
+    b'{"type":"content_block_delta","delta":{"text":"x"}}}\n',
+    "numbers": b"1" * 5000 + b"\n",
+    "escapes": b'{"type":"user","message":{"content":"' + b"\\u0041" * 500 + b'"}}\n',
+}
+
+WHOLE = {
+    "one line": b"x" * MIB,
+    "open brackets": b"[" * MIB,
+    "open objects": b'{"a":' * (MIB // 5),
+    "a type that comes last": b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b',"type":"user"}',
+    "keys": b'{"type":"user",' + b",".join(b'"k%d":0' % n for n in range(80_000)) + b"}",
+    "blocks": b'{"type":"user","message":{"content":['
+    + b",".join([b'{"type":"text","text":"x"}'] * 30_000)
+    + b"]}}",
+    "backslashes": b'{"type":"user","message":{"content":"' + b"\\\\" * (MIB // 2) + b'"}}',
+}
+
+
+def written(name: str) -> bytes:
+    if name in LINES:
+        return LINES[name] * (MIB // len(LINES[name]))
+    return WHOLE[name] + b"\n"
+
+
+@pytest.fixture
+async def opened(tmp_path):
+    """A daemon as it is used, not in debug, whose claude writes a file and a result."""
+    program = tmp_path / "claude"
+    program.write_text(
+        f"#!/bin/sh\nread -r message\ncat {tmp_path}/hostile\n"
+        """echo '{"type":"result","subtype":"success","result":"done"}'\n"""
+    )
+    program.chmod(0o755)
+    settings = settings_for(tmp_path / "state", AGENTS__CLAUDE__PATH=str(program))
+    async with (
+        Daemon(settings) as daemon,
+        Client(
+            lambda: home.discover(daemon.state_dir), token=lambda: daemon.tokens.mint("tester")
+        ) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("name", [*LINES, *WHOLE])
+async def test_lines_of_every_hostile_kind_leave_others_their_turns(opened, tmp_path, name):
+    (tmp_path / "hostile").write_bytes(written(name))
+    async with loop_watch() as held:
+        created = await opened.call("session.create", {"agent": "claude", "prompt": "go"})
+        channel = f"session:{created['sessionId']}"
+        async for message in opened.subscribe(channel, since=0):
+            if message.type in ("session.completed", "session.error"):
+                break
+    assert (message.type, message.data["result"]) == ("session.completed", "done")
+    assert held.seconds < 0.05
+    assert held.bytes < 100 * MIB
+
+
+@pytest.mark.parametrize("name", [*LINES, *WHOLE])
+async def test_histories_of_every_hostile_kind_leave_others_their_turns(
+    opened, tmp_path, name, monkeypatch
+):
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
+    project = tmp_path / "project"
+    project.mkdir()
+    added = await opened.call("project.add", {"path": str(project)})
+    path = "".join(c if c.isalnum() else "-" for c in str(project))
+    folder = tmp_path / "config" / "projects" / path
+    folder.mkdir(parents=True)
+    said = json.dumps({"type": "user", "uuid": "u", "message": {"content": "the last"}}).encode()
+    (folder / "11111111-1111-1111-1111-111111111111.jsonl").write_bytes(
+        written(name) + said + b"\n"
+    )
+    async with loop_watch() as held:
+        found = await opened.call(
+            "session.import", {"agent": "claude", "projectId": added["projectId"]}
+        )
+    (imported,) = found["sessions"]
+    kept = await opened.call("session.messages", {"sessionId": imported["id"], "limit": 500})
+    assert kept["messages"]
+    assert held.seconds < 0.05
+    assert held.bytes < 100 * MIB
