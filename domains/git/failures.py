@@ -76,8 +76,10 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
     ),
     (
         Conflict,
-        "git does not know who you are: give author, or tell git once: "
-        "git config --global user.name NAME; git config --global user.email ADDRESS",
+        (
+            "git does not know who you are: give author, or tell git once: "
+            "git config --global user.name NAME; git config --global user.email ADDRESS"
+        ),
         ("Please tell me who you are", "empty ident name", "unable to auto-detect email"),
     ),
     (Unavailable, "the disk is full", ("No space left on device",)),

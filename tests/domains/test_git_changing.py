@@ -188,7 +188,8 @@ async def test_the_author_commits_where_git_knows_nobody(place, monkeypatch):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", "/nonexistent")
     place.repo.git("config", "user.useConfigOnly", "true")
-    await refused(Conflict, "who you are", place("commit", message="m", allowEmpty=True))
+    how = "git config --global user.name"
+    await refused(Conflict, how, place("commit", message="m", allowEmpty=True))
     await place("commit", message="m", allowEmpty=True, author="Grace <g@h>")
     assert place.repo.git("log", "-1", "--format=%cn %ce") == "Grace g@h\n"
 
