@@ -74,6 +74,13 @@ class Attachment(Answer):
     path: str
 
 
+class Content(Answer):
+    """What a command answers with that is bytes: `data` in base64, over HTTP the bytes."""
+
+    media_type: str
+    data: str
+
+
 class CommandInfo(msgspec.Struct, frozen=True):
     """What `@command` notes on a class."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from daemon.core.errors import AgentcmdError, error_classes
-from daemon.core.events import Answer, Attachment, Command
+from daemon.core.events import Answer, Attachment, Command, Content
 from daemon.core.health import Health
 from daemon.core.registry import Registry
 from daemon.reference.docstrings import first_line, rest
@@ -294,6 +294,8 @@ def command_route(registry: Registry, command: type[Command]) -> Route:
 def _reply(answer: type[Answer], *, creates: bool, reads: bool) -> Reply:
     if reads and issubclass(answer, Attachment):
         return Reply(200, "The file itself.", TEXT, answer.media_type)
+    if reads and issubclass(answer, Content):
+        return Reply(200, "The bytes themselves.", TEXT, "application/octet-stream")
     return Reply(201 if creates else 200, first_line(answer), answer)
 
 

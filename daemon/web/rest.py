@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ from daemon.core.channel_log import ChannelLog
 from daemon.core.channels import is_id, is_pattern, parse_channel
 from daemon.core.commands import Caller, Dispatcher
 from daemon.core.errors import BadRequest, NotFound, Unauthorized
-from daemon.core.events import Attachment
+from daemon.core.events import Attachment, Content
 from daemon.core.health import Health
 from daemon.core.journal import Journal
 from daemon.core.registry import Registry
@@ -26,6 +27,7 @@ from daemon.web.metrics import Sample, exposition
 from daemon.web.public_path import PublicPath
 from daemon.web.sse import EventStreams
 from daemon.web.tickets import TicketRequest, Tickets
+from daemon.web.uploads import harmless
 
 HISTORY_LIMIT = 1000
 HISTORY_BYTES = 1 << 20
@@ -201,6 +203,9 @@ class Rest:
         if isinstance(answer, Attachment) and request.method == "GET":
             check_conditions(request)
             return _file(answer)
+        if isinstance(answer, Content) and request.method == "GET":
+            body = base64.b64decode(answer.data)
+            return web.Response(body=body, headers=harmless(answer.media_type))
         if verb not in CREATING:
             return json_answer(answer)
         id_ = getattr(answer, f"{noun.key}_id", "")
@@ -228,7 +233,11 @@ def _file(answer: Attachment) -> web.FileResponse:
     if not path.is_file():
         raise NotFound(f"the file {path.name} was removed")
     disposition = f'attachment; filename="{path.name}"'
-    headers = {"Content-Type": answer.media_type, "Content-Disposition": disposition}
+    headers = {
+        "Content-Type": answer.media_type,
+        "Content-Disposition": disposition,
+        "X-Content-Type-Options": "nosniff",
+    }
     return web.FileResponse(path, headers=headers)
 
 

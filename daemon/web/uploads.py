@@ -84,17 +84,7 @@ class UploadRoutes:
         path = self._uploads.path(upload)
         if not path.is_file():
             raise NotFound(f"the upload {upload.id} has made room for newer ones")
-        shown = upload.media_type in IMAGE_TYPES
-        return web.FileResponse(
-            path,
-            headers={
-                "Content-Type": upload.media_type if shown else OTHER,
-                "Content-Disposition": "inline" if shown else "attachment",
-                "Content-Security-Policy": POLICY,
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "private, max-age=3600, immutable",
-            },
-        )
+        return web.FileResponse(path, headers=harmless(upload.media_type))
 
     async def _of_body(self, request: web.Request) -> AsyncIterator[bytes]:
         while True:
@@ -109,3 +99,15 @@ class UploadRoutes:
         if caller is None:
             raise Unauthorized("a token is needed: send 'Authorization: Bearer $(agentcmd token)'")
         return caller
+
+
+def harmless(media_type: str) -> dict[str, str]:
+    """Return the headers of what somebody else has made: an image is shown, anything else saved."""
+    shown = media_type in IMAGE_TYPES
+    return {
+        "Content-Type": media_type if shown else OTHER,
+        "Content-Disposition": "inline" if shown else "attachment",
+        "Content-Security-Policy": POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, max-age=3600, immutable",
+    }

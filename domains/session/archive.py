@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from daemon.core.journal import Journal
 from daemon.core.listing import number_of
+from domains.session.images import told
 from domains.session.messages import Message
 
 SCHEMA = """
@@ -39,13 +41,33 @@ class Archive:
         """Write through the journal, read from its store."""
         self._journal = journal
 
-    def message(self, session_id: str, message: Message) -> None:
-        """Keep a message."""
+    def message(self, session_id: str, message: Message) -> Message:
+        """Keep a message whole, and return it as events tell it."""
         self._journal.execute(
             "INSERT INTO session_message (session, body) VALUES (:session, :body)",
             session=session_id,
             body=_encode(message),
         )
+        path = f"{self._journal.base_path}/api/sessions/{session_id}/image"
+        query = f"messageId={quote(message.id, safe='')}"
+        return told(message, lambda number: f"{path}?{query}&index={number}")
+
+    async def find(self, session_id: str, message_id: str) -> Message | None:
+        """Read one message; None where there is none."""
+        await self._journal.flushed()
+        query = (
+            "SELECT body FROM session_message WHERE session = ? AND instr(body, ?) ORDER BY n DESC"
+        )
+        needle = b'"id":' + msgspec.json.encode(message_id)
+
+        def row(db: sqlite3.Connection) -> Message | None:
+            for (body,) in db.execute(query, (session_id, needle)):
+                message = _decode(body)
+                if message.id == message_id:
+                    return message
+            return None
+
+        return await self._journal.store.read(row)
 
     def lines(self, session_id: str, whole: bytes) -> None:
         """Keep lines as the agent wrote them."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, field
 
-from daemon.core.events import Answer, Command, command
+from daemon.core.events import Answer, Command, Content, command
 from domains.session.messages import Image, Message, Permission, Usage
 
 
@@ -134,6 +134,10 @@ class ManyMessages(Answer):
     next_cursor: str | None = None
 
 
+class ImageContent(Content):
+    """An image of a message: its `data` is in base64, and over HTTP it is the image itself."""
+
+
 class TranscriptPage(Answer):
     """Whole lines as the agent's processes wrote them; `next_cursor` continues them."""
 
@@ -236,6 +240,18 @@ class ListMessages(Command):
     session_id: str
     cursor: str | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+@command("session.image", action="read", channel="session:{session_id}", answer=ImageContent)
+class GetImage(Command):
+    """Get an image of a message: the `index`th of its images, those in results of tools included.
+
+    The `href` of an image leads here, and over HTTP it is the image itself.
+    """
+
+    session_id: str
+    message_id: str
+    index: Annotated[int, Meta(ge=0)] = 0
 
 
 @command("session.transcript", action="read", channel="session:{session_id}", answer=TranscriptPage)

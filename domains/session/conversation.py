@@ -389,8 +389,8 @@ class Conversation(LiveSession):
         )
 
     def _emit_message(self, message: Message) -> None:
-        self._archive.message(self.session.id, message)
-        self.bus.emit(SessionMessage(session_id=self.session.id, message=message))
+        told = self._archive.message(self.session.id, message)
+        self.bus.emit(SessionMessage(session_id=self.session.id, message=told))
 
     def _notice(self, text: str) -> None:
         self.say("system", f"{text}\n")

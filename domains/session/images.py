@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from daemon.core.commands import Caller
-from daemon.core.errors import BadRequest, TooLarge, Unavailable
+from daemon.core.errors import BadRequest, NotFound, TooLarge, Unavailable
 from daemon.core.uploads import IMAGE_TYPES, Upload
-from domains.session.messages import Image
+from domains.session.commands import ImageContent
+from domains.session.messages import Block, Image, Message, ToolResult
 
 MAX_IMAGES = 20
 """Images of one message."""
@@ -19,6 +21,9 @@ MAX_IMAGES = 20
 MESSAGE_BYTES = 24 << 20
 """Bytes of base64 of all images of one message: agents send it to their model in one request."""
 
+
+INLINE_BYTES = 64 << 10
+"""Bytes of base64 up to which an event carries an image that is no upload."""
 
 WAITING_BYTES = 64 << 20
 """Bytes of base64 of the images of messages that wait, beyond which no more are taken."""
@@ -80,6 +85,55 @@ class Images:
         return Image(
             media_type=upload.media_type, data=data, upload_id=id_, href=self._uploads.href(id_)
         )
+
+
+def images_of(message: Message) -> list[Image]:
+    """Return the images of a message, those in the results of tools included, in order."""
+    found: list[Image] = []
+    for block in message.content:
+        if isinstance(block, Image):
+            found.append(block)
+        elif isinstance(block, ToolResult):
+            found.extend(block.images)
+    return found
+
+
+def told(message: Message, href: Callable[[int], str]) -> Message:
+    """Return a message as events have it; `href` gives where its image of a number can be had."""
+    if not images_of(message):
+        return message
+    numbers = itertools.count()
+
+    def placed(image: Image) -> Image:
+        number = next(numbers)
+        if not image.data:
+            return image
+        data = image.data if len(image.data) <= INLINE_BYTES else ""
+        return msgspec.structs.replace(image, data=data, href=href(number))
+
+    content: list[Block] = []
+    for block in message.content:
+        if isinstance(block, Image):
+            content.append(placed(block))
+        elif isinstance(block, ToolResult):
+            images = [placed(each) for each in block.images]
+            content.append(msgspec.structs.replace(block, images=images))
+        else:
+            content.append(block)
+    return msgspec.structs.replace(message, content=content)
+
+
+def content_of(message: Message | None, index: int) -> ImageContent:
+    """Return an image of a message; NotFound where it has none with this number."""
+    images = [] if message is None else images_of(message)
+    try:
+        image = images[index]
+        readable = bool(base64.b64decode(image.data, validate=True))
+    except (IndexError, ValueError):  # an agent may have said anything
+        readable = False
+    if not readable:
+        raise NotFound("there is no such image; session.messages has the messages")
+    return ImageContent(media_type=image.media_type, data=image.data)
 
 
 def require_room(waiting: Iterable[Image]) -> None:

@@ -121,8 +121,8 @@ class Importer:
                         if not created:
                             created = True
                             self._begin(session)
-                        self._archive.message(session.id, message)
-                        self._bus.emit(SessionMessage(session_id=session.id, message=message))
+                        told = self._archive.message(session.id, message)
+                        self._bus.emit(SessionMessage(session_id=session.id, message=told))
                 if created and whole:
                     self._archive.lines(session.id, b"\n".join(whole) + b"\n")
                 await self._journal.flushed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Raw
 
 from daemon.core.events import Answer
@@ -29,24 +30,25 @@ class ToolUse(Answer, tag="tool_use"):
     input: Raw
 
 
-class ToolResult(Answer, tag="tool_result"):
-    """What a tool gave back."""
-
-    tool_use_id: str
-    content: str
-    is_error: bool = False
-
-
 class Image(Answer, tag="image"):
     """A picture: its `data` in base64, or an upload (`POST /api/uploads`) by its `upload_id`.
 
-    Events tell `href`, where it can be had, instead of the data of an upload.
+    Events tell `href`, where it can be had, and the data only of a small one that is no upload.
     """
 
     media_type: str = ""
     data: str = ""
     upload_id: str | None = None
     href: str | None = None
+
+
+class ToolResult(Answer, tag="tool_result"):
+    """What a tool gave back; `images` are the pictures in it, of which `content` has the kinds."""
+
+    tool_use_id: str
+    content: str
+    is_error: bool = False
+    images: list[Image] = msgspec.field(default_factory=list)
 
 
 Block = Text | Thinking | ToolUse | ToolResult | Image

@@ -25,7 +25,9 @@ from domains.session.archive import Archive
 from domains.session.commands import (
     CancelSession,
     CreateSession,
+    GetImage,
     GetSession,
+    ImageContent,
     ImportedSessions,
     ImportSessions,
     InterruptSession,
@@ -49,7 +51,7 @@ from domains.session.commands import (
 )
 from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.events import SessionCreated
-from domains.session.images import Images, Uploads
+from domains.session.images import Images, Uploads, content_of
 from domains.session.imports import Importer, Place
 from domains.session.live import LiveSession, end_session
 from domains.session.ports import Git
@@ -250,6 +252,12 @@ class SessionService:
         session = await self._session(command.session_id)
         found, further = await self._archive.messages(session.id, command.cursor, command.limit)
         return ManyMessages(session_id=session.id, messages=found, next_cursor=further)
+
+    @handles(GetImage)
+    async def image(self, command: GetImage, _: Caller) -> ImageContent:
+        """Read an image of a message."""
+        session = await self._session(command.session_id)
+        return content_of(await self._archive.find(session.id, command.message_id), command.index)
 
     @handles(ReadTranscript)
     async def transcript(self, command: ReadTranscript, _: Caller) -> TranscriptPage:

@@ -14,9 +14,19 @@ from model import script
 from support import follow
 
 from daemon.core.errors import BadRequest, NotFound, TooLarge, Unavailable
-from daemon.core.uploads import Upload
-from domains.session.images import MAX_IMAGES, MESSAGE_BYTES, WAITING_BYTES, Images, require_room
-from domains.session.messages import Image
+from daemon.core.uploads import Upload, media_type_of
+from domains.session.images import (
+    INLINE_BYTES,
+    MAX_IMAGES,
+    MESSAGE_BYTES,
+    WAITING_BYTES,
+    Images,
+    content_of,
+    images_of,
+    require_room,
+    told,
+)
+from domains.session.messages import Image, Message, Text, ToolResult
 
 
 def chunk(kind, data):
@@ -86,6 +96,88 @@ async def test_an_image_has_its_data_for_the_agent_and_a_place_of_ours_for_clien
     uploaded, inline = await Images(Kept()).resolved(sent, None)
     assert (uploaded.data, uploaded.href) == ("cG5n", "/api/uploads/image")
     assert (inline.data, inline.href) == ("aGk=", None)
+
+
+def large(kind="image/png"):
+    return Image(media_type=kind, data="QUJD" * (INLINE_BYTES // 4 + 1))
+
+
+def test_a_message_is_told_with_places_of_its_images_instead_of_large_data():
+    small = Image(media_type="image/gif", data="aGk=")
+    sent = Image(media_type="image/png", upload_id="u", href="/api/uploads/u")
+    result = ToolResult(tool_use_id="t", content="[image/png]", images=[large(), small])
+    message = Message(id="m", role="user", content=[sent, small, Text(text="x"), result])
+    as_told = told(message, lambda number: f"/{number}")
+    assert [(each.href, bool(each.data)) for each in images_of(as_told)] == [
+        ("/api/uploads/u", False),
+        ("/1", True),
+        ("/2", False),
+        ("/3", True),
+    ]
+    assert [content_of(message, number).media_type for number in (1, 2, 3)] == [
+        "image/gif",
+        "image/png",
+        "image/gif",
+    ]
+    plain = Message(id="m", role="user", content=[Text(text="x")])
+    assert told(plain, str) is plain
+
+
+@pytest.mark.parametrize("index", [0, 1, 5])
+def test_an_image_that_is_none_is_not_found(index):
+    junk = Image(media_type="image/png", data="no base64")
+    message = Message(id="m", role="user", content=[junk, Image(upload_id="u")])
+    with pytest.raises(NotFound):
+        content_of(message if index else None, index)
+    with pytest.raises(NotFound):
+        content_of(message, 0)
+
+
+async def test_an_image_that_a_tool_gave_back_can_be_had(start_daemon, claude, tmp_path):
+    running = await start_daemon(**claude)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "picture.png").write_bytes(screenshot(300))
+    read = {"tool": "Read", "input": {"file_path": str(folder / "picture.png")}}
+    async with running.client() as client:
+        project = await client.call("project.add", {"path": str(folder)})
+        created = await client.call(
+            "session.create",
+            {
+                "agent": "claude",
+                "projectId": project["projectId"],
+                "prompt": script([read], [{"text": "seen"}]),
+            },
+        )
+        events = await follow(client, f"session:{created['sessionId']}")
+        (result,) = [
+            block
+            for event in events
+            if event.type == "session.message"
+            for block in event.data["message"]["content"]
+            if block["type"] == "tool_result"
+        ]
+        (image,) = result["images"]
+        assert "data" not in image
+        place = dict(pair.split("=") for pair in image["href"].partition("?")[2].split("&"))
+        given = await client.call(
+            "session.image",
+            {
+                "sessionId": created["sessionId"],
+                "messageId": place["messageId"],
+                "index": int(place["index"]),
+            },
+        )
+    async with running.http.get(running.url + image["href"], headers=running.headers()) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == image["mediaType"] == given["mediaType"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        data = await answer.read()
+    assert media_type_of(data[:12]) == image["mediaType"]
+    assert base64.b64decode(given["data"]) == data
+    gone = image["href"].replace("index=0", "index=9")
+    async with running.http.get(running.url + gone, headers=running.headers()) as answer:
+        assert answer.status == 404
 
 
 async def test_a_screenshot_is_sent_ahead_reaches_the_model_and_is_had_again(

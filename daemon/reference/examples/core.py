@@ -259,6 +259,10 @@ COMMANDS: dict[str, Example] = {
     "session.messages": Example(
         {**OF_SESSION, "limit": 1}, {**OF_SESSION, "messages": [MESSAGE], "nextCursor": "3"}
     ),
+    "session.image": Example(
+        {**OF_SESSION, "messageId": "m-4", "index": 0},
+        {"mediaType": "image/png", "data": "iVBORw0KGgo="},
+    ),
     "session.transcript": Example(
         OF_SESSION, {**OF_SESSION, "content": '{"type":"system","subtype":"init"}\n'}
     ),

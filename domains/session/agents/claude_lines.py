@@ -196,6 +196,7 @@ def _tool_result(block: ContentBlock) -> Block:
         tool_use_id=block.tool_use_id,
         content=_plain(block.content),
         is_error=bool(block.is_error),
+        images=_images(block.content),
     )
 
 
@@ -207,6 +208,13 @@ FORMS: dict[str, Callable[[ContentBlock], Block]] = {
     "tool_result": _tool_result,
     "image": lambda block: Image(media_type=block.source.media_type, data=block.source.data),
 }
+
+
+def _images(content: str | list[Raw]) -> list[Image]:
+    """Return the pictures of a tool's result that came with their data."""
+    if isinstance(content, str):
+        return []
+    return [each for each in blocks_of(content) if isinstance(each, Image) and each.data]
 
 
 def _plain(content: str | list[Raw]) -> str:
