@@ -1,4 +1,8 @@
-"""Signs of change in a project's git dir: HEAD, index, refs and the like, not objects or locks."""
+"""Signs of change in a project's git dir: HEAD, index, refs and the like, not objects or locks.
+
+And in files outside of the project with rules for it: `core.excludesFile`, and those of the
+folders above a project that is a part of a repository. They are few, and looked at now and then.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,9 @@ REFS = 1000
 
 RULES = ("exclude", "config")
 """Files that say what is ignored, or where more is said of it."""
+
+ABOVE = 100
+"""Folders above a project, at most, whose rules are looked at."""
 
 APART = frozenset(
     {"objects", "logs", "hooks", "lfs", "modules", "worktrees", "FETCH_HEAD", "gc.pid"}
@@ -45,6 +52,7 @@ class GitSigns:
         self._changed = changed
         self._watched: frozenset[str] = frozenset()
         self._refs = ""
+        self._rules: dict[str, tuple[int, int, int] | None] = {}
         self._ears = Ears(lambda path: path, self._hear, self._deaf)
 
     async def arm(self) -> None:
@@ -52,6 +60,7 @@ class GitSigns:
         told = await self._git.read(
             self._project_id, "rev-parse", "--absolute-git-dir", "--git-common-dir"
         )
+        self._rules = await asyncio.to_thread(_stamps, await self._rules_outside())
         found = await asyncio.to_thread(self._find, os.fsdecode(told or b"").splitlines())
         if found == self._watched:
             return
@@ -61,6 +70,27 @@ class GitSigns:
         except (AgentcmdError, OSError) as error:
             self._watched = frozenset()
             log.warning("file.git_unwatched", project=self._project_id, why=str(error))
+
+    async def check(self) -> None:
+        """Look whether rules outside of the project have changed."""
+        now = await asyncio.to_thread(_stamps, list(self._rules))
+        if now != self._rules:
+            self._rules = now
+            self._changed("rules")
+
+    async def _rules_outside(self) -> list[str]:
+        """List the files outside of the project that may have rules for it."""
+        top = await self._git.read(self._project_id, "rev-parse", "--show-toplevel")
+        if top is None:
+            return []
+        named = await self._git.read(
+            self._project_id, "config", "--type=path", "--get", "core.excludesFile"
+        )
+        home = os.environ.get("XDG_CONFIG_HOME") or f"{os.environ.get('HOME', '')}/.config"
+        excludes = os.fsdecode(named or b"").removesuffix("\n") or f"{home}/git/ignore"
+        around = Path(os.fsdecode(top).removesuffix("\n"))
+        above = [each for each in Path(self._root).parents if each.is_relative_to(around)]
+        return [excludes, *(f"{each}/.gitignore" for each in above[:ABOVE])]
 
     def stop(self) -> None:
         """Have the listening end, without waiting for it."""
@@ -89,7 +119,7 @@ class GitSigns:
         sign: Sign | None = None
         for _, path in hinted:
             name = path.rpartition("/")[2]
-            if name in RULES:
+            if name in RULES or path.endswith("/info"):
                 sign = "rules"
                 break
             if name == "index" or (path.startswith(self._refs) and "." not in name):
@@ -104,6 +134,19 @@ class GitSigns:
         del folders
         self._watched = frozenset()
         self._changed("tracked")
+
+
+def _stamps(paths: Collection[str]) -> dict[str, tuple[int, int, int] | None]:
+    """Look at files, by what changes with them."""
+    found: dict[str, tuple[int, int, int] | None] = {}
+    for path in paths:
+        try:
+            seen = Path(path).stat()
+        except (OSError, ValueError):
+            found[path] = None
+        else:
+            found[path] = seen.st_ino, seen.st_size, seen.st_mtime_ns
+    return found
 
 
 def _is_sign(name: str) -> bool:

@@ -55,24 +55,40 @@ class Ignored:
         asked = [path for path in paths if path not in verdicts]
         ignored = {path for path in paths if verdicts.get(path)}
         if asked:
-            told = await self._git.read(
-                self._project_id,
-                *CHECK,
-                stdin=os.fsencode("".join(f"./{path}\0" for path in asked)),
-            )
-            found = {path[2:] for path in os.fsdecode(told or b"").split("\0")}
+            found = await self._asked(asked)
             if len(verdicts) + len(asked) > REMEMBERED:
                 verdicts.clear()
             if len(asked) <= REMEMBERED:
-                verdicts.update((path, path in found) for path in asked)
-            ignored |= found.intersection(asked)
+                verdicts.update((path, path in found) for path in asked if _is_certain(path, found))
+            ignored |= found
         return ignored - self._tracked
+
+    async def _asked(self, paths: Sequence[str]) -> set[str]:
+        """Ask git about paths, of folders too without a slash at the end.
+
+        With one git takes `folder/` for a file without a name in that folder, which `folder/*`
+        matches: then nothing in it could be taken in by a later pattern. It looks itself at what is
+        there, a file or a folder.
+        """
+        bare = {path: path.rstrip("/") for path in paths}
+        told = await self._git.read(
+            self._project_id,
+            *CHECK,
+            stdin=os.fsencode("".join(f"./{path}\0" for path in bare.values())),
+        )
+        found = {path[2:] for path in os.fsdecode(told or b"").split("\0")}
+        return {path for path, each in bare.items() if each in found}
+
+
+def _is_certain(path: str, ignored: set[str]) -> bool:
+    """Tell whether a verdict holds: a folder may have been gone when git looked at it."""
+    return path in ignored or not path.endswith("/")
 
 
 def _with_folders(paths: Sequence[str]) -> set[str]:
-    """Add the folders around files, each with a slash at the end."""
-    found = {path for path in paths if path}
-    for path in list(found):
+    """Add the folders around files, each with a slash at the end, and so submodules."""
+    found = {each for path in paths if path for each in (path, f"{path}/")}
+    for path in paths:
         around = path
         while "/" in around.rstrip("/"):
             around = around.rstrip("/").rpartition("/")[0] + "/"

@@ -244,6 +244,7 @@ class Watch:
         if now >= self._checked_at + ROOT_CHECK:
             self._checked_at = now
             await asyncio.to_thread(self.snapshot.check)
+            await self._signs.check()
         if self._everything:
             hints = self.snapshot.all()
         elif now >= self._audit_at and not hinted:

@@ -32,7 +32,7 @@ from domains.git.failures import explained
 from domains.git.locks import leave_no_locks
 from domains.git.programs import OPTIONS, environment
 from domains.git.progress import Stage, parse_progress
-from domains.git.repository import Repository, begun, look_up
+from domains.git.repository import Repository, begun, look_around, look_up
 from domains.git.turns import Turns
 
 log = structlog.get_logger(__name__)
@@ -148,7 +148,8 @@ class Work:
         if self.called_off.done() and not self._takes_back:
             raise Ended("cancelled", "git")
         switched = () if self.trusted else SWITCHED_OFF
-        own = {"GIT_CEILING_DIRECTORIES": self.root.rpartition("/")[0] or "/"}
+        top = self._repository.root if self._repository is not None else self.root
+        own = {"GIT_CEILING_DIRECTORIES": top.rpartition("/")[0] or "/"}
         if self.reads:
             own["GIT_OPTIONAL_LOCKS"] = "0"
         finished = await self._desk.errands.run(
@@ -337,9 +338,12 @@ class Desk:
             told=False,
         )
 
-    async def open(self, work: Work) -> None:
-        """Find the repository of a work, and see that it runs nothing of its own."""
-        work.repository = await look_up(work.root)
+    async def open(self, work: Work, *, around: bool = False) -> None:
+        """Find the repository of a work, and see that it runs nothing of its own.
+
+        With `around` the work tree may be a folder in a repository, which is only read then.
+        """
+        work.repository = await (look_around if around else look_up)(work.root)
         if not work.trusted:
             await self.configurations.require_harmless(work.repository, changes=not work.reads)
 

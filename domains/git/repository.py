@@ -46,6 +46,32 @@ async def look_up(root: str) -> Repository:
     return await asyncio.to_thread(_look_up, root)
 
 
+async def look_around(root: str) -> Repository:
+    """Find the repository that a folder is in, at its top or deeper; Conflict says why none.
+
+    One above it counts for those who only read, as it does for git: on the same file system, and
+    owned by the daemon's user, so that nobody else's folder above says anything.
+    """
+    return await asyncio.to_thread(_look_around, root)
+
+
+def _look_around(root: str) -> Repository:
+    if not os.path.isdir(root) or os.path.lexists(Path(root, ".git")):  # noqa: PTH112
+        return _look_up(root)
+    device = Path(root).stat().st_dev
+    for place in Path(root).parents:
+        found = place.stat()
+        if place.name == ".git" or found.st_dev != device:
+            break
+        if os.path.lexists(place / ".git"):
+            repository = _look_up(str(place))
+            owners = {found.st_uid, Path(repository.git_dir).stat().st_uid}
+            if owners != {os.geteuid()}:
+                break
+            return repository
+    return _look_up(root)
+
+
 def _look_up(root: str) -> Repository:
     if not Path(root).is_dir():
         raise Conflict(f"the folder {root} is gone")

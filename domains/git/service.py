@@ -58,6 +58,10 @@ SCHEMA = (
     """,
 )
 
+AROUND = 100
+AROUND_FOR = 5.0
+"""Projects within repositories of which it is known whether they are ignored there, and seconds."""
+
 
 class GitService:
     """Each part handles operations that belong together; all of them work at one desk."""
@@ -66,6 +70,7 @@ class GitService:
         """Carry operations out at this desk."""
         self._desk = desk
         self._journal = journal
+        self._around: dict[str, tuple[float, bool]] = {}
         self.checkpoints = Checkpoints(desk)
         self.worktrees = Worktrees(desk)
         self.parts: tuple[object, ...] = (
@@ -137,14 +142,31 @@ class GitService:
     ) -> bytes | None:
         """Run a git that only looks, for another domain; None where git is not to be used here.
 
-        That is where the project is no repository, or one that has git run something.
+        That is where the project is in no repository, or in one that has git run something, or is
+        ignored as a whole by the one that it is in.
         """
         work = self._desk.look(project_id)
         try:
-            await self._desk.open(work)
+            await self._desk.open(work, around=True)
+            if work.root != work.repository.root and await self._is_ignored(work):
+                return None
         except (Conflict, NotFound):
             return None
         return (await work.run(*args, stdin=stdin, ok=ok, limit=limit, cut=cut)).stdout
+
+    async def _is_ignored(self, work: Work) -> bool:
+        """Tell whether the folder of a project has nothing for the repository around it."""
+        until, ignored = self._around.get(work.root, (0.0, False))
+        now = asyncio.get_running_loop().time()
+        if now >= until:
+            if len(self._around) >= AROUND:
+                self._around.clear()
+            said = await work.run(
+                *("--no-literal-pathspecs", "check-ignore", "-q", "."), ok=(0, 1, 128)
+            )
+            ignored = said.code != 1  # 128: git refuses that repository
+            self._around[work.root] = now + AROUND_FOR, ignored
+        return ignored
 
     def touched(self, project_id: str) -> None:
         """Learn that something in a project has changed."""
