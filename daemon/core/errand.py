@@ -17,6 +17,9 @@ OUTPUT_BYTES = 64 << 20
 ERROR_BYTES = 64 << 10
 """The end of what a program says on standard error is what explains it."""
 
+HEARD_LINES = 200
+"""Lines of one chunk that are heard, its last ones: progress is told by the newest."""
+
 _LINE = re.compile(rb"[\r\n]")
 
 
@@ -148,7 +151,7 @@ class _Collector:
             del self._errors[:-ERROR_BYTES]
             *lines, self._line = _LINE.split(self._line + data)
             self._line = self._line[-ERROR_BYTES:]
-            for line in lines:
+            for line in lines[-HEARD_LINES:]:
                 self._heard(line.decode(errors="replace"))
             return
         left = self._limit - self._size

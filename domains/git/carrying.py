@@ -14,7 +14,7 @@ from daemon.core.errand import Ended, Finished
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from domains.git.conflicts import ConflictedFile, conflicts, stopped
 from domains.git.desk import Work
-from domains.git.failures import explained
+from domains.git.failures import explained, last_words
 from domains.git.locks import remove_left
 from domains.git.standing import under_way
 
@@ -73,7 +73,7 @@ async def carry(
     finished = await git.run(verb, *args, stdin=stdin, ok=ANY)
     if finished.code == 0:
         return finished
-    said = finished.stderr + finished.stdout.decode(errors="replace")
+    said = finished.stderr + last_words(finished)
     git_dir = git.repository.git_dir
     now = await asyncio.to_thread(under_way, git_dir)
     staged = finished.code == 1 and await asyncio.to_thread(squashing, git)

@@ -210,7 +210,8 @@ class Configurations:
         if known is None or known[0] != now:
             if len(self._known) >= CONFIGURATIONS:
                 self._known.clear()
-            known = now, tuple(running(await self._listed(path), repository))
+            listing = await self._listed(path)
+            known = now, await asyncio.to_thread(_listed_running, listing, repository)
             self._known[path] = known
         return known[1]
 
@@ -229,6 +230,10 @@ def running(listing: bytes, repository: Repository) -> Iterator[str]:
         key = key.lower()
         if key and not _is_harmless(key, value, repository):
             yield redacted(key)[:KEY_LENGTH]
+
+
+def _listed_running(listing: bytes, repository: Repository) -> tuple[str, ...]:
+    return tuple(running(listing, repository))
 
 
 def _is_harmless(key: str, value: str, repository: Repository) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -39,7 +39,7 @@ STATUSES = {
 
 NO_MODE = "000000"
 
-_SECTION = re.compile(rb"^(?:diff --git |\* Unmerged path )", re.MULTILINE)
+_SECTIONS = (b"diff --git ", b"* Unmerged path ")
 _QUOTED = re.compile(rb'[\x00-\x1f\x7f"\\]')
 _ESCAPES = dict(zip('\a\b\t\n\v\f\r"\\', 'abtnvfr"\\', strict=True))
 
@@ -148,12 +148,22 @@ def _merged(records: Iterable[_Record]) -> list[_Record]:
 
 def _sections(patch: bytes) -> dict[bytes, tuple[int, int]]:
     """Find each file's part of the patch by its first line; a file that becomes a link has two."""
-    starts = [found.start() for found in _SECTION.finditer(patch)]
+    starts = sorted(at for begins in _SECTIONS for at in _lines(patch, begins))
     sections: dict[bytes, tuple[int, int]] = {}
     for start, end in pairwise([*starts, len(patch)]):
         header = patch[start : patch.find(b"\n", start)]
         sections[header] = sections.get(header, (start, end))[0], end
     return sections
+
+
+def _lines(patch: bytes, begins: bytes) -> Iterator[int]:
+    """Yield where lines begin with these words."""
+    if patch.startswith(begins):
+        yield 0
+    at = patch.find(b"\n" + begins)
+    while at >= 0:
+        yield at + 1
+        at = patch.find(b"\n" + begins, at + 1)
 
 
 def _header(record: _Record) -> bytes:

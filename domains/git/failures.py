@@ -10,10 +10,14 @@ from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Un
 from domains.git.locks import explain_lock
 from domains.git.repository import Repository
 
+SAID = 64 << 10
+"""Bytes of git's own words that are looked at: what is wrong stands at their end."""
+
 SHOWN = 2000
 """Characters of git's own words that are passed on."""
 
-_SECRET = re.compile(r"(\w+://)[^/\s'\"]*@")
+_SECRET = re.compile(r"://[^/\s'\"]*@")
+"""No part of it can begin within another one: foreign text is searched in linear time."""
 
 KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
     (
@@ -96,8 +100,7 @@ async def explained(
     args: Sequence[str], finished: Finished, repository: Repository | None
 ) -> AgentcmdError:
     """Make the error of a process that has failed."""
-    said = redacted(finished.stderr or finished.stdout.decode(errors="replace")).strip()
-    said = said[-SHOWN:]
+    said = redacted(finished.stderr or last_words(finished)).strip()[-SHOWN:]
     lock = await explain_lock(said, repository)
     if lock is not None:
         return Conflict(lock, git=said)
@@ -105,6 +108,11 @@ async def explained(
         if re.search("|".join(patterns), said):
             return kind(f"{sentence}: {_gist(said)}", git=said)
     return Conflict(f"git {_command(args)} refused: {_gist(said)}", git=said)
+
+
+def last_words(finished: Finished) -> str:
+    """Return the end of standard output; it may be as long as all files' names."""
+    return finished.stdout[-SAID:].decode(errors="replace")
 
 
 def _command(args: Sequence[str]) -> str:
@@ -117,7 +125,7 @@ def _command(args: Sequence[str]) -> str:
 
 def redacted(text: str) -> str:
     """Take user names and passwords out of URLs."""
-    return _SECRET.sub(r"\1", text)
+    return _SECRET.sub("://", text)
 
 
 def _gist(said: str) -> str:

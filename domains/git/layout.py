@@ -32,7 +32,11 @@ TODO_BYTES = 16 << 20
 _GITLINK = b"\x00\x00\xe0\x00"
 """The mode of a submodule as an index entry has it (gitformat-index(5))."""
 
-_EXEC = re.compile(rb"^\s*(exec|x)\s", re.MULTILINE)
+_EXEC = re.compile(rb"\n[ \t\r\f\v]*(?:exec|x)\s")
+"""A command, at the beginning of a line of the list."""
+
+PIECE = 64 << 10
+"""Bytes of a list that are searched at once: a search holds up all other threads."""
 
 Seen = tuple[int, int, tuple[str, ...]]
 
@@ -85,7 +89,20 @@ class Layouts:
 
 def _runs(todo: Path) -> bool:
     """Tell whether the rest of a rebase has commands; one that is too long may have."""
-    return todo.stat().st_size > TODO_BYTES or _EXEC.search(todo.read_bytes()) is not None
+    if todo.stat().st_size > TODO_BYTES:
+        return True
+    rest = b"\n"
+    with todo.open("rb") as lines:
+        while piece := lines.read(PIECE):
+            text = rest + piece
+            rest = text[text.rfind(b"\n") :]
+            if _EXEC.search(text):
+                return True
+            if len(rest) > PIECE:
+                if not rest.strip():
+                    return True  # so many blanks are nobody's honest indentation
+                rest = b"\n#"  # of a line only its first word counts
+    return _EXEC.search(rest + b"\n") is not None
 
 
 def _scanned(folder: str, places: list[str], *, skip: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -73,7 +73,8 @@ class Listing:
     async def remotes(self, command: ListRemotes, caller: Caller) -> Remotes:
         """List the remotes."""
         async with self._desk.at_work(command, caller) as git:
-            return Remotes(remotes=read_remotes(await git.text("remote", "-v")))
+            said = await git.text("remote", "-v")
+            return Remotes(remotes=await asyncio.to_thread(read_remotes, said))
 
     @handles(ListStashes)
     async def stashes(self, command: ListStashes, caller: Caller) -> Stashes:

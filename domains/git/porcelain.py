@@ -59,7 +59,6 @@ TAG_FIELDS = (
 
 STASH_FORMAT = "%H%x00%P%x00%ct%x00%gs%x00"
 
-_REMOTE = re.compile(r"(\S+)\t(.*) \((fetch|push)\)(?: \[[^\]]*\])?")
 _STASHED = re.compile(r"(?:WIP on|On) ([^:]+): (.*)", re.DOTALL)
 
 
@@ -284,13 +283,13 @@ def read_remotes(output: str) -> list[Remote]:
     fetched: dict[str, str] = {}
     pushed: dict[str, list[str]] = {}
     for line in output.splitlines():
-        found = _REMOTE.fullmatch(line)
-        if found is None:
-            continue
-        name, url, use = found.groups()
-        if use == "fetch":
+        name, _, rest = line.partition("\t")
+        if rest.endswith("]"):  # what a partial clone leaves out: [blob:none]
+            rest = rest.rpartition(" [")[0]
+        url, _, use = rest.rpartition(" ")
+        if use == "(fetch)":
             fetched.setdefault(name, redacted(url))
-        else:
+        elif use == "(push)":
             pushed.setdefault(name, []).append(redacted(url))
     return [
         Remote(name=name, fetch_url=url, push_urls=pushed.get(name, []))

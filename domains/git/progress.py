@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from domains.git.events import Progress
 
-_COUNTED = re.compile(r"(?:remote: )?([A-Z][\w ]*):\s+(\d+)% \((\d+)/(\d+)\)")
-_STEP = re.compile(r"(Rebasing) \((\d+)/(\d+)\)")
-_COUNTING = re.compile(r"(?:remote: )?([A-Z][\w ]*):\s+(\d+)\b(?!%)")
+_COUNTED = re.compile(
+    r"(?:remote: )?([A-Z][\w ]{0,80}): {1,20}(\d{1,3})% \((\d{1,15})/(\d{1,15})\)"
+)
+_STEP = re.compile(r"(Rebasing) \((\d{1,15})/(\d{1,15})\)")
+_COUNTING = re.compile(r"(?:remote: )?([A-Z][\w ]{0,80}): {1,20}(\d{1,15})\b(?!%)")
 
 
 class Stage(NamedTuple):

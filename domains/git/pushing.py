@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -78,4 +79,4 @@ def said_by_remote(stderr: str) -> list[str]:
     """Give what the remote has to say to who pushes, its progress left out."""
     lines = (line for line in stderr.splitlines() if line.startswith("remote: "))
     said = (line.removeprefix("remote: ").rstrip() for line in lines if not parse_progress(line))
-    return [redacted(line)[:500] for line in said if line][:SAID]
+    return [redacted(line)[:500] for line in islice(filter(None, said), SAID)]

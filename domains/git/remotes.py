@@ -118,7 +118,7 @@ class Remotes:
             specs = [f"{ref}:{ref}", *(["refs/tags/*:refs/tags/*"] if command.tags else [])]
             args = ("push", *options, "--", remote, *specs)
             finished = await git.run(*args, ok=(0, 1))
-            refs = parse_push(finished.stdout)
+            refs = await asyncio.to_thread(parse_push, finished.stdout)
             wrong = [each for each in refs if each.state == "rejected"]
             if wrong:
                 raise rejected(remote, refs, wrong)

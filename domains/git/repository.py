@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,12 @@ POINTER_BYTES = 8192
 
 CONFIG_BYTES = 1 << 20
 """Longest configuration that is read."""
+
+_LINE = re.compile(
+    rb"^[ \t]*(?:(?P<section>\[[^\n]*)|worktree[ \t]*=(?P<value>[^\n]*))",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""What tells `core.worktree`; foreign text is searched in linear time."""
 
 
 class Repository(NamedTuple):
@@ -162,16 +169,29 @@ def _belongs(found: Repository) -> bool:
 
 
 def _work_tree(config: Path) -> str:
-    """Read `core.worktree`, without what the configuration includes."""
-    from git import GitConfigParser  # noqa: PLC0415  # 20 MB
+    """Read `core.worktree`, without what the configuration includes.
 
+    Only what git itself writes is understood: one line, a value of at most a path's length.
+    """
+    found, section = "", b""
     try:
         if not config.is_file() or config.stat().st_size > CONFIG_BYTES:
             return ""
-        with GitConfigParser(str(config), read_only=True, merge_includes=False) as parser:
-            return str(parser.get_value("core", "worktree", default=""))
-    except Exception:  # noqa: BLE001  # what its parser makes of any bytes is not said anywhere
+        for line in _LINE.finditer(config.read_bytes()):
+            if line["section"] is not None:
+                section = line["section"].strip().lower()
+            elif section == b"[core]":
+                found = os.fsdecode(_unquoted(line["value"].strip()))
+    except OSError:
         return ""
+    return "" if "\0" in found else found
+
+
+def _unquoted(value: bytes) -> bytes:
+    """Read a value of git-config(1) as git writes one: in quotes where it has to be."""
+    if len(value) > 1 and value[:1] == value[-1:] == b'"':
+        value = value[1:-1]
+    return value.replace(b'\\"', b'"').replace(b"\\\\", b"\\")
 
 
 def stamp(path: str) -> Stamp | None:

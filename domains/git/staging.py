@@ -20,7 +20,7 @@ from domains.git.commands.staging import (
     Unstage,
 )
 from domains.git.desk import Desk, Work
-from domains.git.failures import explained
+from domains.git.failures import explained, last_words
 from domains.git.standing import summarise
 
 MESSAGE_BYTES = 100_000
@@ -156,7 +156,7 @@ async def _committer(git: Work, author: tuple[str, str]) -> dict[str, str]:
 
 
 async def _refused(git: Work, args: Sequence[str], finished: Finished) -> Exception:
-    if _NOTHING.search(finished.stdout.decode(errors="replace")):
+    if _NOTHING.search(last_words(finished)):
         return Conflict("nothing is staged: stage what is to be committed, or say all or paths")
     if "No paths with --include/--only does not make sense" in finished.stderr:
         return Conflict("nothing is staged: stage what is to be committed, or say all or paths")

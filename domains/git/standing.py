@@ -76,7 +76,8 @@ def under_way(git_dir: str) -> str | None:
 def _rest(place: Path) -> str | None:
     """Tell what the rest of several commits is for, the one that it stopped at being committed."""
     try:
-        todo = (place / "sequencer" / "todo").read_text(errors="replace")
+        with (place / "sequencer" / "todo").open("rb") as todo:
+            begins = todo.read(6)
     except OSError:
         return None
-    return "revert" if todo.startswith("revert") else "cherry-pick"
+    return "revert" if begins == b"revert" else "cherry-pick"

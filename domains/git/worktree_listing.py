@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from pathlib import Path
@@ -29,8 +30,8 @@ async def listed(git: Work) -> list[Listed]:
     finished = await git.run("worktree", "list", "--porcelain", "-z", ok=(0, 129))
     if finished.code:  # before git 2.36, where a newline in a name cannot be told
         finished = await git.run("worktree", "list", "--porcelain")
-        return parse_worktrees(finished.stdout, b"\n")
-    return parse_worktrees(finished.stdout)
+        return await asyncio.to_thread(parse_worktrees, finished.stdout, b"\n")
+    return await asyncio.to_thread(parse_worktrees, finished.stdout)
 
 
 def parse_worktrees(output: bytes, end: bytes = b"\0") -> list[Listed]:
