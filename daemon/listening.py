@@ -14,7 +14,7 @@ from aiohttp import web
 
 from daemon.core.errors import Unavailable
 
-ACCEPTED_AT_ONCE = 32
+ACCEPTED_AT_ONCE = 8
 """Connections that are accepted in one turn of the loop: asyncio takes as many as its backlog, and
 who comes with a thousand others must not hold up those who are there."""
 

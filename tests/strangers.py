@@ -27,8 +27,12 @@ KINDS = {
     "frame": HANDSHAKE + b"\x81\xff" + (MIB - 1).to_bytes(8) + bytes(4) + b"x" * (MIB - 2),
     "body": b"POST /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: localhost\r\n"
     b"Content-Length: 1000000\r\n\r\n" + b"x" * 900_000,
+    "reader": b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 """What each sends, by its kind."""
+
+DEAF = (b"GET /openapi.json",)
+"""How those begin that read nothing of the answer."""
 
 AT_ONCE = 100
 
@@ -41,7 +45,7 @@ async def stay(host: str, port: int, said: bytes, places: asyncio.Semaphore) -> 
             writer.write(said)
             with suppress(TimeoutError):  # who is not read any more
                 await asyncio.wait_for(writer.drain(), 5)
-        while await reader.read(65536):
+        while not said.startswith(DEAF) and await reader.read(65536):
             pass
         await asyncio.Future()  # it has been dropped, and keeps its half
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from aiohttp import ETag, web
 
+from daemon.web.outlet import write_patiently
+
 FILES = {
     "/openapi.json": ("openapi.json", "application/json"),
     "/asyncapi.json": ("asyncapi.json", "application/json"),
@@ -19,6 +21,9 @@ FILES = {
     "/docs/": ("index.html", "text/html"),
 }
 """Each path with its file in the folder `docs` beside this module, and its content type."""
+
+STALL = 10.0
+"""Seconds in which some of a document has to be taken."""
 
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
@@ -41,23 +46,36 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 def _serving(
     read: Callable[[str, str], Document], name: str, media: str
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def serve(request: web.Request) -> web.Response:
-        """Give the document, or say that the client has it already."""
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        """Send the document, or say that the client has it already."""
         document = read(name, media)
         offered = request.if_none_match or ()
         known = any(each.value in (document.tag, "*") for each in offered)
-        response = web.Response(status=304) if known else web.Response(body=document.body)
+        response = web.StreamResponse(status=304 if known else 200)
         if not known:
             response.content_type = document.media
             response.charset = "utf-8"
+            response.content_length = len(document.body)
         response.etag = ETag(document.tag)
         response.headers["Cache-Control"] = "no-cache"
         response.headers["Content-Security-Policy"] = document.policy
         response.headers["X-Content-Type-Options"] = "nosniff"
+        await response.prepare(request)
+        if not known and request.method == "GET":
+            await _send(request, response, document.body)
         return response
 
     return serve
+
+
+async def _send(request: web.Request, response: web.StreamResponse, body: bytes) -> None:
+    """Send a body at the pace of its reader: nothing of it waits here, as nobody needs a token."""
+    try:
+        await write_patiently(response, body, STALL)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
 
 
 def read_document(name: str, media: str) -> Document:

@@ -85,6 +85,7 @@ async def write_patiently(response: web.StreamResponse, data: bytes, patience: f
     for start in range(0, len(data), WRITE_BYTES):
         async with asyncio.timeout(patience):
             await response.write(data[start : start + WRITE_BYTES])
+        await asyncio.sleep(0)  # the kernel may take all of it, and a piece is a turn
 
 
 def _in_kernel(transport: asyncio.Transport) -> int:
