@@ -92,7 +92,13 @@ class Expressions:
 
     def condition(self, text: str, names: Names) -> bool:
         """Tell whether a condition holds: empty texts and lists, 0, false and null do not."""
-        return bool(self.value(text, names))
+        found = self.value(text, names)
+        if isinstance(found, str) and found.lower() == "false":  # some take it for false, some not
+            raise BadExpression(
+                f"{shown(text)} gives the text {found!r}, which is neither true nor false: compare "
+                "it, as in == 'true'"
+            )
+        return bool(found)
 
     def value(self, text: str, names: Names) -> Json:
         """Give the value of an expression, in braces or without."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -49,7 +50,26 @@ LONG = Text(rendered=True)
 EXPRESSION = Text(rendered=True, longest=8192, scalars=True)
 ARGUMENT = Text(longest=4096)
 PATH = Text(rendered=True, longest=4096, allowed="a path in the project")
-VARIABLES = MapOf(Text(rendered=True, scalars=True, empty=True), most=200)
+
+
+@dataclass(frozen=True, slots=True)
+class Variables(MapOf):
+    """Environment variables, whose values no shell reads."""
+
+    def read(self, node: Node, at: str, problems: Problems) -> dict[str, Json]:
+        """Return them by their names."""
+        made = MapOf.read(self, node, at, problems)
+        if isinstance(node, MappingNode) and _SHELLS_OWN.search(str(made.get("PATH", ""))):
+            problems.add(
+                node.lines["PATH"],
+                f"PATH in {at} names a variable, and no shell reads env",
+                ["set it in run: PATH=./bin:$PATH", "folders, written out"],
+            )
+        return made
+
+
+_SHELLS_OWN = re.compile(r"\$[A-Za-z_{]")
+VARIABLES = Variables(Text(rendered=True, scalars=True, empty=True), most=200)
 MINUTES = Number(0.01, YEAR, whole=False)
 ANY_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 ARGUMENT_NAME = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
@@ -195,7 +215,7 @@ TOP: Mapping[str, Key] = {
     ),
     "timeout-minutes": Key(MINUTES, "How long a run may take."),
     "concurrency": Key(CONCURRENCY, "How many runs may be under way at once."),
-    "env": Key(MapOf(Text(scalars=True, empty=True), most=200), "Variables for all its steps."),
+    "env": Key(Variables(Text(scalars=True, empty=True), most=200), "Variables for all its steps."),
     "steps": Key(Anything(loose=True), "What is done, one after another.", required=True),
 }
 

@@ -14,6 +14,7 @@ from domains.workflow.evaluation import Names
 from domains.workflow.expressions import Expressions
 from domains.workflow.filters import TooMuchWork
 from domains.workflow.problems import shown
+from domains.workflow.quoting import MAX_SHELL_BYTES
 from domains.workflow.templates import BadExpression
 
 MAX_VARIABLES = 200_000
@@ -79,11 +80,18 @@ def variables(
     if any("\0" in value for value in made.values()):
         raise BadExpression("a variable holds a NUL character; no program takes that")
     try:
-        size = sum(len(name) + len(value.encode()) for name, value in made.items())
+        sizes = {name: len(value.encode()) for name, value in made.items()}
     except UnicodeEncodeError:
         raise BadExpression("a variable holds half a character") from None
+    size = sum(map(len, sizes)) + sum(sizes.values())
     if size > MAX_VARIABLES:
         raise BadExpression(f"the variables have {size:,} bytes; allowed: {MAX_VARIABLES:,} in all")
+    for name, size in sizes.items():
+        if len(name) + 1 + size > MAX_SHELL_BYTES:
+            raise BadExpression(
+                f"{name} has {size:,} bytes, and no program takes more than {MAX_SHELL_BYTES:,} in "
+                "one variable: have an earlier step write it to a file"
+            )
     return made
 
 
