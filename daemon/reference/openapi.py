@@ -27,6 +27,11 @@ answer has an `X-Request-Id`, which the daemon's log has too; a request may brin
 Send `Authorization: Bearer TOKEN`; `agentcmd token` prints one. What a token must grant is in \
 `x-agentcmd-grant`. The messages of `/ws` are in `/asyncapi.json`."""
 
+BYTES: dict[str, Any] = {"type": "string", "format": "binary"}
+FORM_TYPE = "multipart/form-data"
+FORM: dict[str, Any] = {"type": "object", "properties": {"file": BYTES}, "required": ["file"]}
+"""The bodies that are files: as they are, and in a form."""
+
 EXTRA_HEADERS: dict[int, dict[str, Any]] = {
     201: {
         "Location": {
@@ -175,6 +180,9 @@ def _bare(schema: Schema) -> Schema:
 
 def _body(route: Route, schemas: Schemas) -> dict[str, Any] | None:
     """Describe what a POST takes; None where the path says all."""
+    if route.file:
+        files = {each: {"schema": FORM if each == FORM_TYPE else BYTES} for each in route.file}
+        return {"required": True, "content": files}
     if route.body is None:
         return None
     if route.command is None:

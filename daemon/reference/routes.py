@@ -16,6 +16,9 @@ from daemon.web.tickets import TicketIssued, TicketRequest
 from daemon.web.uploads import UploadKept
 
 JSON = "application/json"
+ANY = "*/*"
+"""An image is what it is, anything else `application/octet-stream`."""
+
 DOOR = "door"
 """Tag of what is no command of a domain."""
 
@@ -69,7 +72,10 @@ class Reply(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One thing that HTTP serves; `grant` says what a token needs, where it needs more than be."""
+    """One thing that HTTP serves; `grant` says what a token needs, where it needs more than be.
+
+    `file` has the media types of a body that is a file.
+    """
 
     name: str
     method: str
@@ -81,6 +87,7 @@ class Route(NamedTuple):
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: type | None = None
+    file: tuple[str, ...] = ()
     command: type[Command] | None = None
     id_field: str = ""
     grant: str = ""
@@ -204,6 +211,7 @@ DOORS = (
         replies=(Reply(201, "It is kept.", UploadKept),),
         refusals=(400, 401, 403, 413, 429, 500, 503),
         grant="any write",
+        file=("application/octet-stream", "multipart/form-data"),
     ),
     Route(
         name="uploaded",
@@ -212,7 +220,7 @@ DOORS = (
         tag=DOOR,
         summary="Read an upload: an image as what it is, anything else as bytes to save.",
         description="For its sender, and for those who may read a session that it was sent to.",
-        replies=(Reply(200, "The file itself.", TEXT, "application/octet-stream"),),
+        replies=(Reply(200, "The file itself.", TEXT, ANY),),
         refusals=(401, 403, 404, 500),
         parameters=(Parameter("id", "path", "The id of the upload.", ID, required=True),),
     ),
@@ -295,7 +303,7 @@ def _reply(answer: type[Answer], *, creates: bool, reads: bool) -> Reply:
     if reads and issubclass(answer, Attachment):
         return Reply(200, "The file itself.", TEXT, answer.media_type)
     if reads and issubclass(answer, Content):
-        return Reply(200, "The bytes themselves.", TEXT, "application/octet-stream")
+        return Reply(200, "The bytes themselves.", TEXT, ANY)
     return Reply(201 if creates else 200, first_line(answer), answer)
 
 
