@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -95,6 +96,7 @@ class SessionService:
         session_settings: SessionSettings,
         agents: Mapping[str, AgentSettings],
         uploads: Uploads,
+        state_dir: Path,
     ) -> None:
         """Run sessions in these projects, as these tasks."""
         self._bus = bus
@@ -130,6 +132,7 @@ class SessionService:
             archive=self._archive,
             save=self._records.save,
             gone=self._ended,
+            state_dir=state_dir,
             before_turn=turns.before,
         )
         self._live: dict[str, LiveSession] = {}
@@ -351,6 +354,7 @@ class SessionService:
 
     def _ended(self, session: Session, end: SessionEnd) -> None:
         self._live.pop(session.id, None)
+        self._starter.ended(session.id)
         if not self._revivals.ended(session, end):
             self._workspaces.release(session)
 
@@ -382,6 +386,7 @@ async def open_service(
     session_settings: SessionSettings,
     agents: Mapping[str, AgentSettings],
     uploads: Uploads,
+    state_dir: Path,
 ) -> AsyncIterator[SessionService]:
     """Open the session service, and end what the last daemon left behind."""
     service = SessionService(
@@ -395,6 +400,7 @@ async def open_service(
         session_settings=session_settings,
         agents=agents,
         uploads=uploads,
+        state_dir=state_dir,
     )
     await service.recover()
     yield service

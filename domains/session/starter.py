@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -20,6 +22,7 @@ from domains.session.commands import CreateSession, Session, SessionEnd
 from domains.session.conversation import Conversation, SessionSettings, Words
 from domains.session.live import LiveSession
 from domains.session.plain import PlainSession
+from domains.session.private_files import PrivateFiles
 
 
 class AgentSettings(Protocol):
@@ -52,6 +55,7 @@ class Starter:
         archive: Archive,
         save: Callable[[Session], None],
         gone: Callable[[Session, SessionEnd], None],
+        state_dir: Path,
         before_turn: Callable[[Session, int, Callable[[str], None]], None],
     ) -> None:
         """Start them with these settings; each live session gets the last three."""
@@ -64,6 +68,7 @@ class Starter:
         self._lanes: dict[str, Slots] = {}
         self._save = save
         self._gone = gone
+        self._private = PrivateFiles(state_dir)
         self._before_turn = before_turn
 
     def prepare(self, adapter: Adapter, request: CreateSession, cwd: str) -> Prepared:
@@ -127,8 +132,18 @@ class Starter:
             before_turn=self._before_turn,
         )
 
+    def ended(self, session_id: str) -> None:
+        """Remove what a session needed while its program ran."""
+        self._private.remove(session_id)
+
     def start(self, live: LiveSession, prepared: Prepared) -> None:
         """Hand it to the supervisor."""
+        program = prepared.program
+        if prepared.invocation.in_files:
+            argv = self._private.moved(
+                live.session.id, prepared.invocation.argv, prepared.invocation.in_files
+            )
+            program = replace(program, argv=argv)
         limits = self._task_settings.of("session")
         if prepared.timeout is not None:
             limits = msgspec.structs.replace(limits, run_timeout=prepared.timeout)
@@ -138,7 +153,7 @@ class Starter:
                 kind="session",
                 channel=f"session:{live.session.id}",
                 user=live.session.user,
-                program=prepared.program,
+                program=program,
                 owner=live,
                 limits=limits,
                 stop_signal=prepared.invocation.stop_signal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,9 +44,14 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """A program to start: its arguments, what it reads first, and whether its input stays open."""
+    """A program to start: its arguments, what it reads first, and whether its input stays open.
+
+    `in_files`: arguments `--flag=value` whose value goes into a file that only the agent can read,
+    by their index, each with the flag that takes the file's path: everybody sees arguments.
+    """
 
     argv: list[str]
+    in_files: Mapping[int, str] = field(default_factory=dict)
     first_input: bytes = b""
     keep_input: bool = False
     stop_signal: int = signal.SIGTERM

@@ -63,6 +63,12 @@ CODES = {
 SUBTYPES = {"error_max_budget_usd": "budget", "error_max_turns": "max_turns"}
 """The results' own kinds of failure."""
 
+IN_FILES = {
+    "mcp-config": "--mcp-config",
+    "append-system-prompt": "--append-system-prompt-file",
+}
+"""Options whose values may be secret or long, and those that take a file with the value."""
+
 SYNTHETIC = "<synthetic>"
 """The model of messages that the program writes itself, such as an API error's."""
 
@@ -103,6 +109,7 @@ class ClaudeAdapter:
             program or "claude", "-p", "--output-format=stream-json", "--input-format=stream-json",
             "--verbose", "--include-partial-messages", "--permission-prompt-tool=stdio",
         ]  # fmt: skip
+        in_files: dict[int, str] = {}
         for flag, value in (
             ("resume", request.resume),
             ("permission-mode", request.permission_mode),
@@ -113,11 +120,13 @@ class ClaudeAdapter:
             ("allowed-tools", ",".join(request.allowed_tools or ())),
         ):
             if value:
+                if flag in IN_FILES and not (flag == "mcp-config" and _is_path(str(value))):
+                    in_files[len(argv)] = IN_FILES[flag]
                 argv.append(f"--{flag}={value}")
         if request.fork:
             argv.append("--fork-session")
         # SIGTERM has it ask the model once more and exit 143; SIGINT ends it at once.
-        return Invocation(argv=argv, keep_input=True, stop_signal=signal.SIGINT)
+        return Invocation(argv=argv, in_files=in_files, keep_input=True, stop_signal=signal.SIGINT)
 
     def history_folder(self, cwd: str, env: Mapping[str, str]) -> Path | None:
         """Give the folder whose name is the path with a dash for all but letters and digits."""
@@ -130,6 +139,10 @@ class ClaudeAdapter:
 
 
 CLAUDE = ClaudeAdapter()
+
+
+def _is_path(mcp_config: str) -> bool:
+    return not mcp_config.lstrip().startswith("{")
 
 
 class ClaudeDialogue:
