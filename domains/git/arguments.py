@@ -51,13 +51,18 @@ def relative_path(text: str) -> str:
     return text
 
 
+def literal(path: str) -> str:
+    """Return a path as a pathspec in which nothing is a pattern."""
+    return f":(literal){path}"
+
+
 def paths(texts: Iterable[str]) -> bytes:
     """Give paths for `--pathspec-from-file=- --pathspec-file-nul`; BadRequest for an empty list."""
     found = [relative_path(text) for text in texts]
     if not found:
         raise BadRequest("paths is empty; name at least one")
     try:
-        return b"".join(path.encode() + b"\0" for path in found)
+        return b"".join(b":(literal)%s\0" % path.encode() for path in found)
     except UnicodeEncodeError:
         raise BadRequest(
             "a path holds half a character; names that are no UTF-8 cannot be given"

@@ -29,8 +29,9 @@ from domains.git.events import (
     Progress,
 )
 from domains.git.failures import explained
+from domains.git.hooks import wrapped
 from domains.git.locks import leave_no_locks
-from domains.git.programs import OPTIONS, environment
+from domains.git.programs import OPTIONS, REMOTE, command_of, environment, ssh_command, variables
 from domains.git.progress import Stage, parse_progress
 from domains.git.repository import Repository, begun, look_around, look_up
 from domains.git.turns import Turns
@@ -97,6 +98,8 @@ class Work:
         self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._repository: Repository | None = None
         self._takes_back = False
+        self._switched: tuple[str, ...] = () if trusted else SWITCHED_OFF
+        self._wrapped = False
         self._stage = ""
         self._told = 0.0
 
@@ -147,16 +150,19 @@ class Work:
         """
         if self.called_off.done() and not self._takes_back:
             raise Ended("cancelled", "git")
-        switched = () if self.trusted else SWITCHED_OFF
+        if self.trusted and not self.reads and self._repository is not None and not self._wrapped:
+            self._wrapped = True
+            self._switched = await self._hooks()
         top = self._repository.root if self._repository is not None else self.root
-        own = {"GIT_CEILING_DIRECTORIES": top.rpartition("/")[0] or "/"}
-        if self.reads:
-            own["GIT_OPTIONAL_LOCKS"] = "0"
+        own = variables(os.environ, args, top=top, trusted=self.trusted, reads=self.reads)
+        if command_of(args) in REMOTE:
+            said = await self.text("config", "--get", "core.sshCommand", ok=(0, 1))
+            own["GIT_SSH_COMMAND"] = ssh_command(os.environ, said)
         finished = await self._desk.errands.run(
-            ["git", *OPTIONS, *switched, *args],
+            ["git", *OPTIONS, *self._switched, *args],
             Asked(self.id, self.channel, self.user),
             cwd=self.root,
-            env={**environment(os.environ), **own, **(env or {})},
+            env={**own, **(env or {})},
             stdin=stdin,
             limit=limit,
             cut=cut,
@@ -165,6 +171,13 @@ class Work:
         if finished.code not in ok:
             raise await explained(args, finished, self._repository)
         return finished
+
+    async def _hooks(self) -> tuple[str, ...]:
+        """Have the repository's hooks run with the environment of the user's own git."""
+        said = os.fsdecode((await self.run("rev-parse", "--git-path", "hooks")).stdout)
+        folder = str(Path(self.root, said.removesuffix("\n")))
+        place = await asyncio.to_thread(wrapped, folder, self._desk.state_dir, os.environ)
+        return ("-c", f"core.hooksPath={place}") if place else ()
 
     async def text(self, *args: str, ok: tuple[int, ...] = (0,)) -> str:
         """Run `git ARGS` and give what it prints, without the last newline."""
@@ -216,7 +229,8 @@ class Desk:
         state_dir: Path,
     ) -> None:
         """Work in these projects, by these errands."""
-        self.worktrees = state_dir.resolve() / WORKTREES
+        self.state_dir = state_dir.resolve()
+        self.worktrees = self.state_dir / WORKTREES
         self.bus = bus
         self.errands = errands
         self.projects = projects
@@ -356,11 +370,7 @@ class Desk:
 
     @asynccontextmanager
     async def _told(self, work: Work) -> AsyncIterator[None]:
-        about = {
-            "project_id": work.project_id,
-            "operation_id": work.id,
-            "operation": work.name,
-        }
+        about = {"project_id": work.project_id, "operation_id": work.id, "operation": work.name}
         began = time.monotonic()
         self._journal.execute(
             "INSERT INTO git_operation VALUES (:id, :project, :operation, :root, '', :started)",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from daemon.core.errand import Finished
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
 from domains.git.locks import explain_lock
+from domains.git.programs import command_of
 from domains.git.repository import Repository
 
 SAID = 64 << 10
@@ -20,6 +21,21 @@ _SECRET = re.compile(r"://[^/\s'\"]*@")
 """No part of it can begin within another one: foreign text is searched in linear time."""
 
 KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
+    (
+        Conflict,
+        "this partial clone lacks a file: trust the project, or run 'git fetch --refetch' in it",
+        ("lazy fetching disabled",),
+    ),
+    (
+        Unavailable,
+        "git-lfs is not installed where the daemon looks: install it, then try again",
+        ("git-lfs[^\n]{0,200}not found", "'lfs' is not a git command", "cannot run git-lfs"),
+    ),
+    (
+        Unavailable,
+        "the repository is a partial clone, and its remote does not give what is missing here",
+        ("could not fetch [0-9a-f]+ from promisor remote",),
+    ),
     (
         Unavailable,
         "the remote asks for credentials that git does not find: set up a credential helper",
@@ -107,20 +123,12 @@ async def explained(
     for kind, sentence, patterns in KNOWN:
         if re.search("|".join(patterns), said):
             return kind(f"{sentence}: {_gist(said)}", git=said)
-    return Conflict(f"git {_command(args)} refused: {_gist(said)}", git=said)
+    return Conflict(f"git {command_of(args)} refused: {_gist(said)}", git=said)
 
 
 def last_words(finished: Finished) -> str:
     """Return the end of standard output; it may be as long as all files' names."""
     return finished.stdout[-SAID:].decode(errors="replace")
-
-
-def _command(args: Sequence[str]) -> str:
-    """Give the name of the command, behind options of git itself."""
-    at = 0
-    while args[at : at + 1] == ("-c",):
-        at += 2
-    return "".join(args[at : at + 1])
 
 
 def redacted(text: str) -> str:

@@ -11,8 +11,8 @@ from daemon.core.commands import Caller, handles
 from daemon.core.errors import BadRequest, NotFound, TooLarge
 from domains.git import diffs
 from domains.git.answers import Commit, Diff
+from domains.git.arguments import literal, relative_path, revision
 from domains.git.arguments import paths as require_paths
-from domains.git.arguments import relative_path, revision
 from domains.git.commands.looking import (
     FileAtRevision,
     GetDiff,
@@ -164,7 +164,7 @@ def _read(output: bytes, command: GetDiff | ShowRevision, start: int) -> Diff:
 
 async def _file(git: Work, wanted: str, path: str, limit: int) -> FileAtRevision:
     """Give a file as a revision has it."""
-    listed = await git.run("ls-tree", "-z", "-l", "--end-of-options", wanted, "--", path)
+    listed = await git.run("ls-tree", "-z", "-l", "--end-of-options", wanted, "--", literal(path))
     about = listed.stdout.partition(b"\t")[0].decode().split()
     if len(about) != 4:
         raise NotFound(f"there is no {path[:200]!r} in {wanted[:80]!r}")

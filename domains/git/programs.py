@@ -1,30 +1,40 @@
-"""What git is run with: options before every command, and an environment that asks nobody."""
+"""What git is run with: options before every command, an environment, an ssh that asks nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from daemon.core.environment import child_environment
 
 KIND = "git"
 """What its tasks are called, in `[task.kinds.git]` too."""
 
-ENVIRONMENT = {
-    "GIT_TERMINAL_PROMPT": "0",
+ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
+"""Words are English. Nobody is asked: no process of ours has a terminal."""
+
+UNTRUSTED = {
     "GIT_EDITOR": "true",
     "GIT_SEQUENCE_EDITOR": "true",
-    "GIT_MERGE_AUTOEDIT": "no",
     "GIT_PAGER": "cat",
-    "GIT_LITERAL_PATHSPECS": "1",
     "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
     "GIT_PROXY_COMMAND": "",
     "GIT_NO_LAZY_FETCH": "1",
-    "LC_ALL": "C.UTF-8",
 }
-"""Nobody sits there to be asked, no transport runs a program of its own, and words are English."""
+"""In a project that is not trusted: nothing that its configuration may name is run."""
 
-SSH = "ssh -o BatchMode=yes"
-"""How ssh is called unless the daemon's environment says otherwise: it asks nobody either."""
+EDITING = frozenset({"cherry-pick", "commit", "merge", "rebase", "revert"})
+"""Commands that may open an editor."""
+
+EDITOR = {"GIT_EDITOR": "true", "GIT_SEQUENCE_EDITOR": "true"}
+"""What they get: an editor that changes nothing."""
+
+REMOTE = frozenset({"clone", "fetch", "ls-remote", "push", "submodule"})
+"""Commands that go to other repositories."""
+
+BATCH = "-o BatchMode=yes"
+"""What keeps ssh from asking anybody."""
 
 _FAULT = (
     *("GIT_CONFIG", "GIT_TRACE", "GIT_CURL_VERBOSE", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS"),
@@ -50,11 +60,46 @@ OPTIONS = (
 """Before every command: the same words and the same behaviour whatever a user has configured."""
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
+def environment(environ: Mapping[str, str], *, trusted: bool = False) -> dict[str, str]:
     """Build git's environment from the daemon's."""
     passed = {
         name: value
         for name, value in child_environment(environ).items()
         if not name.startswith(_FAULT)
     }
-    return {"GIT_SSH_COMMAND": SSH, **passed, **ENVIRONMENT}
+    return {**passed, **ENVIRONMENT, **({} if trusted else UNTRUSTED)}
+
+
+def variables(
+    environ: Mapping[str, str], args: Sequence[str], *, top: str, trusted: bool, reads: bool
+) -> dict[str, str]:
+    """Build the environment of one command in the work tree `top`."""
+    editor = EDITOR if command_of(args) in EDITING else {}
+    locks = {"GIT_OPTIONAL_LOCKS": "0"} if reads else {}
+    around = {"GIT_CEILING_DIRECTORIES": top.rpartition("/")[0] or "/"}
+    return {**environment(environ, trusted=trusted), **editor, **locks, **around}
+
+
+def command_of(args: Sequence[str]) -> str:
+    """Return the name of the command, behind options of git itself."""
+    at = 0
+    while args[at : at + 1] and args[at].startswith("-"):
+        at += 2 if args[at] in ("-c", "-C") else 1
+    return "".join(args[at : at + 1])
+
+
+def ssh_command(environ: Mapping[str, str], configured: str) -> str:
+    """Return the user's own ssh command, as git would choose it, that asks nobody.
+
+    `configured` is `core.sshCommand`, empty where it is not set.
+    """
+    program = environ.get("GIT_SSH")
+    command = environ.get("GIT_SSH_COMMAND") or configured or (program and shlex.quote(program))
+    command = command or "ssh"
+    try:
+        name = PurePath(shlex.split(command)[0]).name.lower().removesuffix(".exe")
+    except (IndexError, ValueError):
+        name = ""
+    if name in ("plink", "tortoiseplink"):
+        return f"{command} -batch" if name == "plink" else command
+    return f"{command} {BATCH}"

@@ -17,7 +17,7 @@ from domains.git.commands.pull_requests import MakePullRequest, PullRequestMade
 from domains.git.configuration import SWITCHED_OFF
 from domains.git.desk import Desk, Work
 from domains.git.failures import SHOWN, redacted
-from domains.git.programs import environment
+from domains.git.programs import environment, ssh_command
 
 PREFIXES = ("GH_", "GITHUB_")
 """What is gh's own in the daemon's environment: its token among it, which git does not get."""
@@ -92,7 +92,11 @@ def _environment(environ: Mapping[str, str], git: Work) -> dict[str, str]:
     for number, option in enumerate(switched):
         key, _, value = option.partition("=")
         options |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return {**own, **environment(environ), **options, **ENVIRONMENT}
+    ours = {
+        **environment(environ, trusted=git.trusted),
+        "GIT_SSH_COMMAND": ssh_command(environ, ""),
+    }
+    return {**own, **ours, **options, **ENVIRONMENT}
 
 
 def _explained(finished: Finished, head: str) -> AgentcmdError:

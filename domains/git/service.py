@@ -152,6 +152,8 @@ class GitService:
                 return None
         except (Conflict, NotFound):
             return None
+        if not args[0].startswith("-"):
+            args = ("--literal-pathspecs", *args)
         return (await work.run(*args, stdin=stdin, ok=ok, limit=limit, cut=cut)).stdout
 
     async def _is_ignored(self, work: Work) -> bool:
@@ -161,9 +163,7 @@ class GitService:
         if now >= until:
             if len(self._around) >= AROUND:
                 self._around.clear()
-            said = await work.run(
-                *("--no-literal-pathspecs", "check-ignore", "-q", "."), ok=(0, 1, 128)
-            )
+            said = await work.run("check-ignore", "-q", ".", ok=(0, 1, 128))
             ignored = said.code != 1  # 128: git refuses that repository
             self._around[work.root] = now + AROUND_FOR, ignored
         return ignored

@@ -264,7 +264,7 @@ class _Index:
         await self.run(
             *("add", "--force", "--ignore-errors"),
             *("--pathspec-from-file=-", "--pathspec-file-nul"),
-            stdin=_lines(paths),
+            stdin=_lines(b":(literal)" + path for path in paths),
             ok=(0, 1),
         )
 
@@ -333,7 +333,6 @@ async def _without_ignored(git: Work, wanted: list[Change]) -> list[Change]:
         *("check-ignore", "-z", "--stdin"),
         stdin=_lines(b"./" + each.path for each in wanted if each.removed),  # so without magic
         ok=(0, 1, 128),
-        env={"GIT_LITERAL_PATHSPECS": "0"},  # it refuses to know it
     )
     ignored = {path.removeprefix(b"./") for path in said.stdout.split(b"\0")}
     return [each for each in wanted if not (each.removed and each.path in ignored)]

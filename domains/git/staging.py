@@ -142,9 +142,10 @@ def author_of(text: str) -> tuple[str, str]:
 
 def _as_arguments(paths: Sequence[str]) -> Sequence[str]:
     """Give paths for behind `--`: the message already comes in by git's input."""
-    if len(arguments.paths(paths)) > PATHS_BYTES:
+    given = arguments.paths(paths)
+    if len(given) > PATHS_BYTES:
         raise TooLarge("that are too many paths for one commit: stage them, and commit without")
-    return paths
+    return given.decode().split("\0")[:-1]
 
 
 async def _committer(git: Work, author: tuple[str, str]) -> dict[str, str]:

@@ -34,9 +34,6 @@ from domains.git.staging import FROM_STDIN
 MESSAGE_LENGTH = 500
 """Characters of what a stash is listed with: it is one line, and an argument of git."""
 
-_PATTERNS = {"GIT_LITERAL_PATHSPECS": "0"}
-"""git-stash(1) itself names files by a pattern, and leaves new ones where it may not."""
-
 
 class _Found(NamedTuple):
     """One stash: its place on the list, None where it is on it no more, and its commit."""
@@ -63,8 +60,7 @@ class Stashing:
         message = _line(command.message) if command.message is not None else None
         stdin = None
         if command.paths is not None:
-            names = arguments.paths(command.paths).removesuffix(b"\0").split(b"\0")
-            stdin = b"".join(b":(top,literal)%s\0" % name for name in names)
+            stdin = arguments.paths(command.paths)
         args = (
             *("stash", "push", "--quiet"),
             *([f"--message={message}"] if message else []),
@@ -75,7 +71,7 @@ class Stashing:
         async with self._desk.at_work(command, caller) as git:
             await required(git, "HEAD")
             before = await _listed(git)
-            finished = await git.run(*args, stdin=stdin, env=_PATTERNS, ok=(0, 1, 128))
+            finished = await git.run(*args, stdin=stdin, ok=(0, 1, 128))
             if "needs merge" in finished.stderr or b"needs merge" in finished.stdout:
                 raise Conflict("files are in conflict: resolve and stage them, or abort, first")
             if finished.code:

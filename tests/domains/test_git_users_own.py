@@ -1,0 +1,160 @@
+"""In a trusted project git does what the user's own git does: hooks, ssh, partial clones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from repositories import Repo, added, ran
+
+from daemon.core.errors import AgentcmdError, Conflict, Unavailable
+from domains.git.programs import ssh_command
+
+ADA = {"author": "Ada <ada@example.org>"}
+
+
+def hook(repo: Repo, name: str, script: str) -> None:
+    path = repo.write(f".git/hooks/{name}", f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def program(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+async def trusted(running, tmp_path):
+    """A client, a trusted project, and its repository with one commit."""
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a.txt": "1\n"})
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        await client.call("project.trust", {"projectId": project})
+        yield client, project, repo
+
+
+async def test_a_hook_reads_patterns_and_settings_as_in_the_users_own_git(trusted, tmp_path):
+    client, project, repo = trusted
+    hook(
+        repo,
+        "pre-commit",
+        f'env | grep -E "^(GIT_|LC_ALL)" | sort > {tmp_path}/env\n'
+        f"git config --get-all core.quotePath > {tmp_path}/quoted\n"
+        '! git diff --cached -- "*.py" | grep -q FORBIDDEN',
+    )
+    repo.write("[x].py", "FORBIDDEN\n")
+    await ran(client, project, "stage", paths=["[x].py"])
+    with pytest.raises(Conflict):
+        await ran(client, project, "commit", message="m", **ADA)
+    said = (tmp_path / "env").read_text()
+    ours = ("LITERAL", "CONFIG_PARAM", "TERMINAL", "LAZY", "CEILING", "SSH_COMMAND", "PAGER")
+    assert not [name for name in ours if name in said], said
+    assert "GIT_EDITOR=true" not in said
+    assert (tmp_path / "quoted").read_text() == ""
+    repo.write("[x].py", "fine\n")
+    await ran(client, project, "stage", paths=["[x].py"])
+    await ran(client, project, "commit", message="m", **ADA)
+
+
+async def test_a_filter_of_the_user_sees_no_variable_that_changes_what_names_mean(
+    trusted, tmp_path
+):
+    client, project, repo = trusted
+    repo.git("config", "filter.x.clean", f"env > {tmp_path}/env; cat")
+    repo.commit({".gitattributes": "*.x filter=x\n"})
+    repo.write("a.x", "1\n")
+    await ran(client, project, "stage", paths=["a.x"])
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert not names & {"GIT_LITERAL_PATHSPECS", "GIT_NO_LAZY_FETCH", "GIT_EDITOR"}
+
+
+async def test_hooks_that_are_gone_or_not_executable_are_run_no_more(trusted, tmp_path):
+    client, project, repo = trusted
+    hook(repo, "pre-commit", "exit 1")
+    repo.write("a.txt", "2\n")
+    with pytest.raises(Conflict):
+        await ran(client, project, "commit", message="m", all=True, **ADA)
+    (repo.path / ".git/hooks/pre-commit").unlink()
+    hook(repo, "post-commit", f"touch {tmp_path}/after")
+    await ran(client, project, "commit", message="m", all=True, **ADA)
+    assert (tmp_path / "after").exists()
+
+
+async def test_the_users_ssh_command_is_taken_and_asks_nobody(trusted, tmp_path):
+    client, project, repo = trusted
+    ssh = program(tmp_path / "ssh", f'echo "$@" >> {tmp_path}/said; exit 255')
+    repo.git("config", "core.sshCommand", f"{ssh} -i key")
+    repo.git("remote", "add", "origin", "git@nowhere.invalid:own.git")
+    with pytest.raises(AgentcmdError):
+        await ran(client, project, "fetch")
+    (said,) = {
+        line for line in (tmp_path / "said").read_text().splitlines() if "git-upload" in line
+    }
+    assert said.startswith("-i key -o BatchMode=yes")
+
+
+@pytest.mark.parametrize(
+    ("environ", "configured", "command"),
+    [
+        ({}, "", "ssh -o BatchMode=yes"),
+        ({}, "ssh -i k", "ssh -i k -o BatchMode=yes"),
+        ({"GIT_SSH": "/my dir/ssh"}, "", "'/my dir/ssh' -o BatchMode=yes"),
+        ({"GIT_SSH": "/a"}, "ssh -v", "ssh -v -o BatchMode=yes"),
+        ({"GIT_SSH_COMMAND": "s -x", "GIT_SSH": "/a"}, "ssh", "s -x -o BatchMode=yes"),
+        ({"GIT_SSH": "C/plink.exe"}, "", "C/plink.exe -batch"),
+    ],
+)
+def test_ssh_is_chosen_as_git_chooses_it(environ, configured, command):
+    assert ssh_command(environ, configured) == command
+
+
+async def test_a_partial_clone_fetches_what_is_missing(running, tmp_path):
+    far = Repo(tmp_path / "far")
+    far.git("config", "uploadpack.allowFilter", "true")
+    far.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    far.commit({"a.txt": "1\n", "b.txt": "b\n"})
+    far.commit({"a.txt": "2\n"})
+    far.git("branch", "other", "HEAD~1")
+    near = Repo(tmp_path / "near")
+    url = f"file://{far.path}"
+    near.git("clone", "-q", "--filter=blob:none", url, "clone")
+    clone = tmp_path / "near" / "clone"
+    far.commit({"a.txt": "3\n", "c.txt": "c\n"})
+    async with running.client() as client:
+        project = await added(client, clone)
+        with pytest.raises(Conflict, match="trust"):
+            await ran(client, project, "show", revision="HEAD~1")
+        await client.call("project.trust", {"projectId": project})
+        shown = await ran(client, project, "show", revision="HEAD~1")
+        assert shown["commit"]["subject"] == "a commit"
+        assert (await ran(client, project, "blame", path="a.txt"))["lines"]
+        await ran(client, project, "switch", branch="other")
+        assert (clone / "a.txt").read_text() == "1\n"
+        await ran(client, project, "switch", branch="main")
+        pulled = await ran(client, project, "pull")
+        assert pulled["commits"] == 1
+        assert (clone / "c.txt").read_text() == "c\n"
+
+
+async def test_a_missing_git_lfs_is_named(trusted, monkeypatch, tmp_path):
+    client, project, repo = trusted
+    repo.git("config", "filter.lfs.smudge", "git-lfs smudge -- %f")
+    repo.git("config", "filter.lfs.process", "git-lfs filter-process")
+    repo.git("config", "filter.lfs.clean", "git-lfs clean -- %f")
+    repo.git("config", "filter.lfs.required", "true")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("git", "sh", "true", "ssh"):
+        found = next(
+            (p for d in os.environ["PATH"].split(":") if (p := Path(d, name)).exists()), None
+        )
+        if found:
+            (tools / name).symlink_to(found)
+    monkeypatch.setenv("PATH", str(tools))
+    repo.write(".gitattributes", "*.bin filter=lfs\n")
+    repo.write("a.bin", "1\n")
+    with pytest.raises(Unavailable, match="git-lfs is not installed"):
+        await ran(client, project, "stage", all=True)
