@@ -16,6 +16,8 @@ BROKEN = "broken"
 """Stands for the kind of a step that cannot be read: what names it is not wrong as well."""
 
 MOST_LISTED = 20
+MOST_HINTS = 100
+"""Problems that are looked at for what was meant; of more nobody is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class References:
     def _unknown(self, message: str, key: str, line: int, known: Iterable[str]) -> None:
         names = sorted(known)
         listed = names[:MOST_LISTED] + (["..."] if len(names) > MOST_LISTED else [])
-        self._problems.add(line, f"{message}{meant(key, names)}", listed or ["nothing yet"])
+        hint = meant(key, names) if len(self._problems) < MOST_HINTS else ""
+        self._problems.add(line, f"{message}{hint}", listed or ["nothing yet"])
 
 
 def _line(scalar: Scalar, offset: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from daemon.core.errors import BadRequest
 
@@ -37,6 +38,21 @@ async def test_a_command_that_fails_is_started_again_until_it_is_given_up(runnin
         assert 10 <= waits[0]["delayMs"] <= 20 <= waits[1]["delayMs"] <= 40
         session = await client.call("session.get", {"sessionId": created["sessionId"]})
         assert (session["session"]["state"], session["session"]["restarts"]) == ("ended", 2)
+
+
+async def test_delays_that_add_up_to_more_than_the_time_that_counts_end_as_well(running):
+    async with running.client() as client:
+        policy = {"delay": 0.05, "maxDelay": 0.2, "maxRestarts": 6, "within": 0.4}
+        data = {"agent": "command", "argv": ["false"], "restart": policy}
+        with capture_logs() as logged:
+            created = await client.call("session.create", data)
+            async with asyncio.timeout(30):
+                while all(each["event"] != "session.given_up" for each in logged):
+                    await asyncio.sleep(0.02)
+        session = await client.call("session.get", {"sessionId": created["sessionId"]})
+        assert (session["session"]["state"], session["session"]["restarts"]) == ("ended", 6)
+        seen = await told(client, created["sessionId"], 20)
+        assert sum(message.data.get("delayMs", 0) for message in seen) > 400
 
 
 @pytest.mark.parametrize(("when", "again"), [("on_failure", False), ("always", True)])
