@@ -70,9 +70,9 @@ class AuthSettings(Section):
     ] = ""
     issuer: Annotated[str, described("`iss` that a token must carry; empty: any")] = ""
     audience: Annotated[str, described("`aud` that a token must carry; empty: any")] = ""
-    timeout: Annotated[Seconds, described("Seconds that a new connection has to authenticate")] = (
-        10.0
-    )
+    timeout: Annotated[
+        Seconds, described("Seconds that a new connection has for a whole request and its token")
+    ] = 10.0
     warning: Annotated[
         Seconds, described("Seconds before the expiry at which the client is warned")
     ] = 60.0

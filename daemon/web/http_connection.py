@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 LINE_BYTES = 256 << 10
 """Longest first line of a request: what is asked by GET stands in it, as a search or many paths."""
 
+MAX_HEADERS = 128
+
 PATH_BYTES = 4096
 """Longest path, without the query."""
 
@@ -173,11 +175,13 @@ class HttpConnection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         error: AgentcmdError
-        if isinstance(exc, LineTooLong):
+        if isinstance(exc, LineTooLong) and str(LINE_BYTES) in map(str, exc.args[1:2]):
+            status = 414
+            error = TooLarge(f"the first line of a request has {LINE_BYTES} bytes at most")
+        elif isinstance(exc, LineTooLong) or "Too many headers" in (message or ""):
             status = 431
             error = TooLarge(
-                f"the first line of a request has {LINE_BYTES >> 10} KiB at most, a header "
-                f"{HEADER_BYTES >> 10} KiB"
+                f"a request has {MAX_HEADERS} headers at most, each of {HEADER_BYTES} bytes"
             )
         elif status < 500:
             error = BadRequest(f"this is no HTTP request: {(message or '').strip()[:200]}")
@@ -306,6 +310,7 @@ class HttpRunner(web.AppRunner):
             "access_log": None,
             "max_line_size": LINE_BYTES,
             "max_field_size": HEADER_BYTES,
+            "max_headers": MAX_HEADERS,
             "read_bufsize": BODY_BUFFER,
             "auto_decompress": False,
         }

@@ -51,6 +51,15 @@ async def test_a_request_is_answered_after_its_client_has_closed_its_side(runnin
     assert both.count(b"HTTP/1.1 201 ") == 2
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/api/sessions", "/metrics"])
+async def test_an_answer_is_whole_after_its_client_has_closed_its_side(running, path):
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {running.token()}"
+    told = await asked_and_closed(running, f"{request}\r\n\r\n".encode())
+    head, _, body = told.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    assert len(body) == length
+
+
 @pytest.mark.parametrize("length", [0, 1000])
 async def test_what_is_no_whole_request_ends_with_its_client(running, length):
     request = posted(running, b"{", length) if length else b"GET /health HTTP/1.1\r\nHos"
@@ -78,10 +87,11 @@ async def test_streams_and_polls_end_with_their_client(running):
         (b"GET / HTTP/9.9\r\n\r\n", 400, "bad_request"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "bad_request"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nA B: c\r\n\r\n", 400, "bad_request"),
-        (b"GET /" + b"x" * 300 * KIB + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431, "too_large"),
+        (b"GET /" + b"x" * 300 * KIB + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414, "too_large"),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", 431, "too_large"),
         (b"GET / HTTP/1.1\r\nCookie: " + b"x" * 70 * KIB + b"\r\n\r\n", 431, "too_large"),
     ],
-    ids=["version", "TLS", "header name", "line", "header"],
+    ids=["version", "TLS", "header name", "line", "headers", "header"],
 )
 @pytest.mark.usefixtures("quiet")
 async def test_parser_errors_are_json(running, request_, status, code):
