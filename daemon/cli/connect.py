@@ -99,7 +99,7 @@ def client(
     def token() -> str:
         if given:
             return given
-        if url and not is_local(url):
+        if url and not is_local(url) and not is_own(url, settings.state_dir):
             raise BadRequest(
                 f"{url} is another machine, and gets no token made here: give --token or set "
                 "AGENTCMD_TOKEN, with what 'agentcmd token' prints there"
@@ -122,6 +122,12 @@ def is_local(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_own(url: str, state_dir: Path) -> bool:
+    """Tell whether a URL is that of the daemon which runs on this state dir."""
+    found = home.discover(state_dir)
+    return found is not None and bool(found.url) and found.url.rstrip("/") == url.rstrip("/")
 
 
 def own_secret(settings: Settings) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import jwt
 import pytest
 
-from daemon.cli.connect import client, is_local
+from daemon import home
+from daemon.cli.connect import client, is_local, is_own
+from daemon.home import Address
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,18 @@ def test_a_token_that_is_given_goes_where_it_is_to_go(monkeypatch, tmp_path):
         url="http://agents.invalid", token="given", state_dir=None, config=None
     )
     assert client(args)._token() == "given"
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [("http://192.0.2.1:4100/", True), ("http://192.0.2.2:4100", False), ("", False)],
+)
+def test_the_daemon_of_this_state_dir_is_ours_wherever_it_listens(tmp_path, url, own):
+    assert is_own(url, tmp_path) is False
+    home.publish(
+        tmp_path, Address(pid=os.getpid(), start_time=None, url="http://192.0.2.1:4100", socket="")
+    )
+    assert is_own(url, tmp_path) is own
 
 
 def test_whoever_answers_on_loopback_gets_a_token_of_an_hour_at_most(agentcmd):
