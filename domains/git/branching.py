@@ -25,7 +25,7 @@ from domains.git.commands.branching import (
 )
 from domains.git.desk import Desk, Work
 from domains.git.failures import explained
-from domains.git.staging import message_bytes
+from domains.git.messages import FROM_INPUT, message_bytes
 
 HEADS = "refs/heads/"
 
@@ -107,7 +107,7 @@ class Branching:
         async with self._desk.at_work(command, caller) as git:
             commit = await required(git, revision(command.revision))
             # A tag that is not annotated cannot be signed, whatever the configuration says.
-            kind = ["--no-sign"] if stdin is None else ["-a", "--file=-", "--cleanup=whitespace"]
+            kind = ["--no-sign"] if stdin is None else ["-a", *FROM_INPUT]
             await git.run("tag", *kind, "--end-of-options", name, commit, stdin=stdin)
             if stdin is None:
                 return TagMade(name=name, commit=commit)

@@ -16,6 +16,7 @@ from domains.git.conflicts import ConflictedFile, conflicts, stopped
 from domains.git.desk import Work
 from domains.git.failures import explained, last_words
 from domains.git.locks import remove_left
+from domains.git.messages import KEPT
 from domains.git.standing import under_way
 
 ANY = tuple(range(256))
@@ -33,6 +34,9 @@ _OVERWRITTEN = re.compile(
     r"changes(?: to the following files)? would be overwritten|"
     r"untracked working tree files would be (?:overwritten|removed)"
 )
+
+
+_EMPTY = ("is now empty", "No changes - did you forget", "nothing to commit")
 
 
 async def resolve(git: Work, names: Sequence[str]) -> list[str | None]:
@@ -70,7 +74,7 @@ async def carry(
     git: Work, what: str, verb: str, *args: str, stdin: bytes | None = None
 ) -> Finished:
     """Run what may stop at conflicts; Conflict tells of them, and leaves them to be resolved."""
-    finished = await git.run(verb, *args, stdin=stdin, ok=ANY)
+    finished = await git.run(*KEPT, verb, *args, stdin=stdin, ok=ANY)
     if finished.code == 0:
         return finished
     said = finished.stderr + last_words(finished)
@@ -87,7 +91,7 @@ async def carry(
         with contextlib.suppress(AgentcmdError):
             await git.run(verb, "--abort")
         raise await _refused(git, (verb, *args), finished, said)
-    if "is now empty" in said or "No changes - did you forget" in said:
+    if any(sign in said for sign in _EMPTY):
         raise Conflict(
             f"the {what} stopped at a commit that changes nothing any more: run operation skip, "
             "or abort",

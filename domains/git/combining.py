@@ -13,7 +13,16 @@ from daemon.core.commands import Caller, handles
 from daemon.core.errand import Finished
 from daemon.core.errors import BadRequest, Conflict
 from domains.git.arguments import branch_name, revision
-from domains.git.carrying import begin, carry, count, head_of, squashing, stopped_at, undone
+from domains.git.carrying import (
+    STOPPED_AT,
+    begin,
+    carry,
+    count,
+    head_of,
+    squashing,
+    stopped_at,
+    undone,
+)
 from domains.git.commands.combining import (
     Abort,
     Aborted,
@@ -27,10 +36,8 @@ from domains.git.commands.combining import (
 )
 from domains.git.conflicts import conflicts
 from domains.git.desk import Desk, Work
+from domains.git.messages import FROM_INPUT, keep_end, message_bytes, prepared
 from domains.git.standing import under_way
-
-MESSAGE_BYTES = 64 << 10
-"""Longest message of a merge."""
 
 
 class Combining:
@@ -52,7 +59,7 @@ class Combining:
         ff = {"auto": "--ff", "only": "--ff-only", "never": "--no-ff"}[command.ff]
         options = [ff, "--squash" if command.squash else "--no-squash"]
         options += ["--no-edit", "--no-stat", "--no-autostash", "--progress"]
-        options += [f"--message={said.decode()}"] if said else []
+        options += ["-m", said[:-1].decode()] if said else []
         async with self._desk.at_work(command, caller) as git:
             before, (target,) = await begin(git, [named])
             async with undone(git, before):
@@ -118,9 +125,8 @@ class Combining:
             if found:
                 raise await stopped_at(git, what, found)
             if what == "merge":
-                words = ("--file=-",) if said else ("--no-edit", "--cleanup=strip")
                 before = await head_of(git)
-                await carry(git, what, "commit", "--quiet", *words, stdin=said or None)
+                await _commit(git, what, said)
                 return await _combined(git, before)
             return await _go_on(git, what, "--continue")
 
@@ -173,10 +179,28 @@ async def _check_parents(git: Work, commits: Sequence[str], mainline: int | None
 async def _go_on(git: Work, what: str, how: str) -> Combined:
     before = await head_of(git)
     onto, tip = await asyncio.to_thread(_rebasing, git.repository.git_dir)
+    if how == "--continue" and what != "rebase" and await asyncio.to_thread(_is_at_one, git, what):
+        await _commit(git, what)  # git's own way reads its message for comments
+        if await asyncio.to_thread(under_way, git.repository.git_dir) is None:
+            return await _combined(git, before)
+    if how == "--continue" and what == "rebase":
+        await keep_end(git)
     finished = await carry(git, what, what, how)
     if what == "rebase" and onto and tip:
         return await _rebased(git, finished, onto, tip)
     return await _combined(git, before)
+
+
+async def _commit(git: Work, what: str, message: bytes = b"") -> None:
+    """Commit what was in conflict, with the message that it has."""
+    said = message or await prepared(git)
+    words = FROM_INPUT if said else ("--no-edit", "--cleanup=strip")
+    await carry(git, what, "commit", "--quiet", *words, stdin=said or None)
+
+
+def _is_at_one(git: Work, what: str) -> bool:
+    """Tell whether it has stopped at a commit that is not made yet."""
+    return Path(git.repository.git_dir, STOPPED_AT[what]).exists()
 
 
 def _rebasing(git_dir: str) -> tuple[str, str]:
@@ -210,11 +234,5 @@ async def _combined(git: Work, since: str | None) -> Combined:
 
 
 def _message(text: str | None) -> bytes:
-    """Give a message as it goes to git's input; empty where there is none."""
-    try:
-        given = (text or "").strip().encode()
-    except UnicodeEncodeError:
-        raise BadRequest("the message holds half a character") from None
-    if len(given) > MESSAGE_BYTES or b"\0" in given:
-        raise BadRequest(f"a message has at most {MESSAGE_BYTES} bytes, and no NUL")
-    return given + b"\n" if given else b""
+    """Return a message as it goes to git's input; empty where there is none."""
+    return message_bytes(text) if text is not None and text.strip() else b""

@@ -21,10 +21,8 @@ from domains.git.commands.staging import (
 )
 from domains.git.desk import Desk, Work
 from domains.git.failures import explained, last_words
+from domains.git.messages import FROM_INPUT, message_bytes
 from domains.git.standing import summarise
-
-MESSAGE_BYTES = 100_000
-"""Longest message of a commit or tag."""
 
 PATHS_BYTES = 100_000
 """Most paths of one commit: they are arguments of a program."""
@@ -87,9 +85,9 @@ class Staging:
         if command.all and command.paths is not None:
             raise BadRequest("all and paths exclude each other: leave one out")
         stdin = None
-        message: tuple[str, ...] = ("--no-edit",)
+        message: tuple[str, ...] = ("--no-edit", "--cleanup=verbatim")
         if command.message is not None or not command.amend:
-            message = ("--file=-", "--cleanup=whitespace")  # a # begins no comment here
+            message = FROM_INPUT
             stdin = message_bytes(command.message or "")
         author = author_of(command.author) if command.author is not None else None
         paths = _as_arguments(command.paths) if command.paths is not None else ()
@@ -115,21 +113,6 @@ def chosen(paths: Sequence[str] | None, *, everything: bool) -> bytes | None:
     if everything == (paths is not None):
         raise BadRequest("say either paths, or all: true")
     return arguments.paths(paths) if paths is not None else None
-
-
-def message_bytes(text: str) -> bytes:
-    """Give a message as git reads it; BadRequest where it would take none."""
-    if not text.strip():
-        raise BadRequest("the message is empty; say in a sentence what changes, and why")
-    if "\0" in text:
-        raise BadRequest("a message holds no NUL")
-    try:
-        given = text.encode()
-    except UnicodeEncodeError:
-        raise BadRequest("the message holds half a character") from None
-    if len(given) > MESSAGE_BYTES:
-        raise TooLarge(f"a message has at most {MESSAGE_BYTES} bytes")
-    return given
 
 
 def author_of(text: str) -> tuple[str, str]:

@@ -136,8 +136,8 @@ async def test_a_commit_says_what_it_is(place):
         "insertions": 2,
     }
     assert repo.git("log", "-1", "--format=%an <%ae> %cn|%B") == (
-        "Grace Hopper <grace@navy> Ada|# no comment\n\n-m as it is\n\n"
-        "Signed-off-by: Ada <ada@example.org>\n\n"
+        "Grace Hopper <grace@navy> Ada|# no comment\n\n-m as it is  \n\n"
+        "Signed-off-by: Ada <ada@example.org>\n\n\n\n"
     )
     await refused(Conflict, "nothing is staged", place("commit", message="m"))
     amended = await place("commit", amend=True, all=True)
