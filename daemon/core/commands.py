@@ -128,6 +128,10 @@ class Dispatcher:
         found = self._registry.commands.get(name)
         return found.__command__.cost if found else 1.0
 
+    def looks(self, name: str) -> bool:
+        """Tell whether it changes nothing, so that it may end with whoever has asked."""
+        return self._registry.commands[name].__command__.action == "read"
+
     def silent(self, name: str) -> bool:
         """Tell whether its `.ok` is sent only to those who asked with an id."""
         return self._registry.commands[name].__command__.silent

@@ -48,6 +48,11 @@ class Errands:
         self._kind = kind
         self._limits = settings.of(kind)
 
+    @property
+    def run_timeout(self) -> float:
+        """Return the seconds that each may take, 0 where that is not limited."""
+        return self._limits.run_timeout
+
     async def run(
         self,
         argv: Sequence[str],

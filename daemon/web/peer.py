@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -70,6 +71,7 @@ class Peer(Subscriber):
         self.code: int | None = None
         self.strikes = 0
         self.commands = 0
+        self.looks: set[asyncio.Task[None]] = set()
         self.received = 0
         self.on_renewal: Callable[[Caller], None] = lambda _: None
         self.opened = self._counted_at = time.monotonic()
@@ -121,7 +123,9 @@ class Peer(Subscriber):
         self.send(message, channel=channel, id_=id_)
 
     def log_end(self, door: str, code: int | None, reason: str = "") -> None:
-        """Log the end of the connection, with what passed."""
+        """Log the end of the connection, with what passed, and end its looks."""
+        for look in self.looks:
+            look.cancel()
         log.info(
             "connection.closed",
             connection=self.id,

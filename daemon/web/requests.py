@@ -121,6 +121,9 @@ class Requests:
         command = self._supervisor.start(later, name=f"command:{request.type}")
         self._under_way.add(command)
         command.add_done_callback(self._under_way.discard)
+        if self._dispatcher.looks(request.type):  # nobody else needs its answer
+            peer.looks.add(command)
+            command.add_done_callback(peer.looks.discard)
 
     async def _later(
         self, peer: Peer, request: Request, answered: Awaitable[msgspec.Struct]

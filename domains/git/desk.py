@@ -31,6 +31,7 @@ from domains.git.events import (
 from domains.git.failures import explained
 from domains.git.hooks import wrapped
 from domains.git.locks import leave_no_locks
+from domains.git.looks import SECONDS, Looks
 from domains.git.programs import OPTIONS, REMOTE, command_of, environment, ssh_command, variables
 from domains.git.progress import Stage, parse_progress
 from domains.git.repository import Repository, begun, look_around, look_up
@@ -142,6 +143,7 @@ class Work:
         env: Mapping[str, str] | None = None,
         limit: int = OUTPUT_BYTES,
         cut: bool = False,
+        seconds: float = SECONDS,
     ) -> Finished:
         """Run `git ARGS` in the work tree; another exit code than those is an error explained.
 
@@ -158,7 +160,7 @@ class Work:
         if command_of(args) in REMOTE:
             said = await self.text("config", "--get", "core.sshCommand", ok=(0, 1))
             own["GIT_SSH_COMMAND"] = ssh_command(os.environ, said)
-        finished = await self._desk.errands.run(
+        running = self._desk.errands.run(
             ["git", *OPTIONS, *self._switched, *args],
             Asked(self.id, self.channel, self.user),
             cwd=self.root,
@@ -168,6 +170,8 @@ class Work:
             cut=cut,
             heard=self._heard,
         )
+        looks = self._desk.looks
+        finished = await (looks.run(self.root, running, seconds) if self.reads else running)
         if finished.code not in ok:
             raise await explained(args, finished, self._repository)
         return finished
@@ -181,8 +185,7 @@ class Work:
 
     async def text(self, *args: str, ok: tuple[int, ...] = (0,)) -> str:
         """Run `git ARGS` and give what it prints, without the last newline."""
-        finished = await self.run(*args, ok=ok)
-        return finished.stdout.decode(errors="replace").removesuffix("\n")
+        return (await self.run(*args, ok=ok)).stdout.decode(errors="replace").removesuffix("\n")
 
     def tell(self, stage: str) -> None:
         """Tell a stage of which nobody knows how far it is."""
@@ -239,6 +242,7 @@ class Desk:
         self.configurations = Configurations(self._listed)
         self._turns = Turns()
         self._at_work: dict[str, Work] = {}
+        self.looks = Looks(errands.run_timeout)
 
     @asynccontextmanager
     async def at_work(
@@ -316,10 +320,7 @@ class Desk:
         return iter(list(self._at_work.values()))
 
     def look(self, project_id: str, *, root: str | None = None) -> Work:
-        """Give a work that only looks, on our own behalf; nobody is told of it.
-
-        `root` is another work tree of the project's repository than its own.
-        """
+        """Return a look of our own, told to nobody; `root` is another work tree of the project."""
         return self._ours(project_id, root or self.projects.root(project_id), reads=True)
 
     @asynccontextmanager

@@ -25,6 +25,7 @@ from daemon.core.errors import Conflict, Unavailable
 from daemon.core.events import Answer
 from daemon.core.ids import new_id
 from domains.git.desk import Work
+from domains.git.looks import COPYING
 
 PREFIX = "refs/agentcmd/"
 """Below it are all of our refs: neither branches nor tags, so nothing that git pushes by itself."""
@@ -249,7 +250,7 @@ class _Index:
     ) -> Finished:
         """Run git with it."""
         env = {"GIT_INDEX_FILE": self.path, **_IDENTITY}
-        return await self._git.run(*_QUIET, *args, stdin=stdin, ok=ok, env=env)
+        return await self._git.run(*_QUIET, *args, stdin=stdin, ok=ok, env=env, seconds=COPYING)
 
     async def tree(self) -> str:
         """Bring it up to date with the work tree, and give the id of the tree that it then is.
