@@ -106,7 +106,6 @@ KEYS = (
     configured("gpg.program", "EVIL", "commit", "-aqm", "x", also=("commit.gpgsign", "true")),
     configured("gpg.ssh.defaultKeyCommand", "EVIL"),
     configured("gpg.ssh.program", "EVIL", also=("gpg.format", "ssh", "tag.gpgsign", "true")),
-    configured("user.signingKey", "OUTSIDE"),
     configured("include.path", "OUTSIDE"),
     configured("includeIf.gitdir:/.path", "OUTSIDE"),
     configured("submodule.sub.update", "!RUN"),
@@ -115,8 +114,6 @@ KEYS = (
     configured("gc.repackFilterTo", "OUTSIDE"),
     configured("uploadpack.packObjectsHook", "EVIL"),
     configured("hook.x.command", "RUN", also=("hook.x.event", "pre-commit")),
-    configured("commit.template", "OUTSIDE"),
-    configured("blame.ignoreRevsFile", "OUTSIDE"),
     configured("mailmap.file", "OUTSIDE"),
     configured("diff.orderFile", "OUTSIDE"),
     configured("fetch.bundleURI", "file:///OUTSIDE"),
@@ -330,6 +327,9 @@ def switched_off(place: Place) -> None:
 
 
 USED = (
+    configured("user.signingKey", "OUTSIDE"),
+    configured("commit.template", "OUTSIDE"),
+    configured("blame.ignoreRevsFile", "OUTSIDE"),
     Poison("hooks and other switches", switched_off, ("status",)),
     Poison("a remote with hooks", _remote_with_hooks, ("push", "origin", "main")),
     Poison(

@@ -9,8 +9,14 @@ NAMES = frozenset({
 })  # fmt: skip
 PREFIXES = ("LC_", "XDG_", "GIT_")
 SUFFIXES = ("_PROXY", "_proxy")
-NEVER = frozenset({"GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "CLAUDECODE"})
-"""The first three would have git act on the daemon's repository instead of the child's."""
+NEVER = frozenset({
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NAMESPACE", "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE", "GIT_WORK_TREE", "CLAUDECODE",
+})  # fmt: skip
+"""Git's would have it act on the daemon's repository: `git rev-parse --local-env-vars`."""
 
 
 def child_environment(

@@ -24,8 +24,9 @@ from domains.git.commands.branching import (
     TagMade,
 )
 from domains.git.desk import Desk, Work
-from domains.git.failures import explained
+from domains.git.failures import explained, redacted
 from domains.git.messages import FROM_INPUT, message_bytes
+from domains.git.staging import switched_off
 
 HEADS = "refs/heads/"
 
@@ -61,9 +62,9 @@ class Branching:
         args = _destination(command)
         async with self._desk.at_work(command, caller) as git:
             branch, commit = await _here(git)
-            await _switch(git, *args)
+            warnings = await _switch(git, *args)
             now, at = await _here(git)
-            return Switched(branch=now, commit=at, previous=branch or commit)
+            return Switched(branch=now, commit=at, previous=branch or commit, warnings=warnings)
 
     @handles(DeleteBranch)
     async def delete(self, command: DeleteBranch, caller: Caller) -> BranchDeleted:
@@ -112,7 +113,10 @@ class Branching:
             if stdin is None:
                 return TagMade(name=name, commit=commit)
             object_id = await git.text("rev-parse", "--verify", f"refs/tags/{name}")
-            return TagMade(name=name, commit=commit, object_id=object_id)
+            unsigned = await switched_off(git, "tag.gpgSign") == "true"
+            return TagMade(
+                name=name, commit=commit, object_id=object_id, signature_skipped=unsigned
+            )
 
     @handles(DeleteTag)
     async def untag(self, command: DeleteTag, caller: Caller) -> TagDeleted:
@@ -174,11 +178,17 @@ def _destination(command: SwitchBranch) -> Sequence[str]:
     return ("--guess", name)
 
 
-async def _switch(git: Work, *args: str) -> None:
-    args = ("switch", "--quiet", "--no-recurse-submodules", "--no-progress", *args)
+async def _switch(git: Work, *where: str) -> list[str]:
+    """Go there; returns a warning where only what comes after it has failed."""
+    args = ("switch", "--quiet", "--no-recurse-submodules", "--no-progress", *where)
     finished: Finished = await git.run(*args, ok=(0, 1, 128))
-    if finished.code:
-        raise await _refused(git, args, finished)
+    if not finished.code:
+        return []
+    wrong = any(line.startswith(("fatal:", "error:")) for line in finished.stderr.splitlines())
+    if finished.code == 1 and not wrong and (await _here(git))[0] == where[1]:
+        said = redacted(finished.stderr).strip()[:SHOWN] or "it said nothing"
+        return [f"the post-checkout hook failed: {said}"]
+    raise await _refused(git, args, finished)
 
 
 async def _refused(git: Work, args: Sequence[str], finished: Finished) -> AgentcmdError:

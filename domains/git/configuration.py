@@ -49,9 +49,11 @@ def _names(text: str) -> frozenset[str]:
 
 _HARMLESS: dict[str, frozenset[str]] = {
     "annex": _names(""),
-    "blame": _names("blankboundary coloring date showemail showroot markignoredlines"),
+    "blame": _names(
+        "blankboundary coloring date ignorerevsfile markignoredlines showemail showroot"
+    ),
     "bundle": _names(""),
-    "commit": _names("cleanup gpgsign status verbose"),
+    "commit": _names("cleanup gpgsign status template verbose"),
     "core": _names(
         "abbrev autocrlf bare bigfilethreshold checkroundtripencoding checkstat"
         " commentchar commitgraph compression deltabasecachelimit editor eol filemode"
@@ -125,7 +127,7 @@ _HARMLESS: dict[str, frozenset[str]] = {
     "uploadarchive": _names(""),
     "uploadpack": _names(""),
     "url": _names(""),
-    "user": _names("email name useconfigonly"),
+    "user": _names("email name signingkey useconfigonly"),
 }
 """Of these sections of git-config(1) some keys have something run, or name a file outside to read.
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from daemon.core.errand import Finished
 from daemon.core.errors import Conflict
 from domains.git.commands.remotes import PushedRef
 from domains.git.failures import redacted
@@ -80,3 +81,14 @@ def said_by_remote(stderr: str) -> list[str]:
     lines = (line for line in stderr.splitlines() if line.startswith("remote: "))
     said = (line.removeprefix("remote: ").rstrip() for line in lines if not parse_progress(line))
     return [redacted(line)[:500] for line in islice(filter(None, said), SAID)]
+
+
+def stopped_push(finished: Finished) -> Conflict | None:
+    """Make the error of a push that a hook here has stopped: git itself says nothing of why."""
+    lines = redacted(finished.stderr).strip().splitlines()
+    failed = [line for line in lines if line.startswith("error: failed to push some refs")]
+    if not failed or any(line.startswith("fatal:") for line in lines):
+        return None
+    said = [line for line in lines if line.strip() and line not in failed]
+    words = "; ".join(line.strip()[:200] for line in said[-3:]) or "it said nothing"
+    return Conflict(f"the pre-push hook has stopped the push: {words}", hook="\n".join(said)[:2000])

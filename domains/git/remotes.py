@@ -31,7 +31,7 @@ from domains.git.configuration import local_path
 from domains.git.desk import Desk, Work
 from domains.git.failures import explained, redacted
 from domains.git.pulling import pulled, require_rested
-from domains.git.pushing import parse_push, rejected, said_by_remote
+from domains.git.pushing import parse_push, rejected, said_by_remote, stopped_push
 from domains.git.references import ls_remote_of, moves, references
 
 LISTED = 1_000
@@ -123,7 +123,7 @@ class Remotes:
             if wrong:
                 raise rejected(remote, refs, wrong)
             if finished.code:
-                raise await explained(args, finished, git.repository)
+                raise stopped_push(finished) or await explained(args, finished, git.repository)
             return Pushed(remote=remote, refs=refs[:LISTED], said=said_by_remote(finished.stderr))
 
     @handles(CollectGarbage)

@@ -35,6 +35,11 @@ _AUTHOR = re.compile(r"([^<>\x00-\x1f\x7f]*[^<>\x00-\x20\x7f]) ?<([^<>\x00-\x20\
 
 _NOTHING = re.compile("nothing (added )?to commit|no changes added to commit")
 
+_EMBEDDED = "warning: adding embedded git repository: "
+
+WARNINGS = 20
+"""Most warnings of one answer."""
+
 _CHANGED = re.compile(r"(\d+) (file|insertion|deletion)")
 
 
@@ -67,7 +72,7 @@ class Staging:
                 )
             if finished.code:
                 raise await explained(args, finished, git.repository)
-            return Staged(summary=await summarise(git))
+            return Staged(summary=await summarise(git), warnings=_links(finished.stderr))
 
     @handles(Unstage)
     async def unstage(self, command: Unstage, caller: Caller) -> Staged:
@@ -106,6 +111,16 @@ class Staging:
             if finished.code:
                 raise await _refused(git, args, finished)
             return await _committed(git)
+
+
+def _links(said: str) -> list[str]:
+    """Return a warning for each repository that was staged as a link."""
+    names = [line.removeprefix(_EMBEDDED) for line in said.splitlines() if _EMBEDDED in line]
+    return [
+        f"{name[:200]} is a repository of its own: only a link to its commit is staged, not its "
+        "files; unstage it, or make it a submodule"
+        for name in names[:WARNINGS]
+    ]
 
 
 def chosen(paths: Sequence[str] | None, *, everything: bool) -> bytes | None:
@@ -170,17 +185,25 @@ async def _committed(git: Work) -> Committed:
         insertions=counts.get("insertion", 0),
         deletions=counts.get("deletion", 0),
         hooks_skipped=hooks,
+        signature_skipped=await switched_off(git, "commit.gpgSign") == "true",
     )
 
 
 async def _has_hooks(git: Work) -> bool:
     """Tell whether the repository has hooks that a commit would run."""
-    own = await git.run(
-        *("config", "--local", "--null", "--type=path", "--get", "core.hooksPath"), ok=(0, 1)
-    )
-    named = own.stdout.removesuffix(b"\0").decode(errors="surrogateescape")
+    named = await switched_off(git, "core.hooksPath", "path")
     folder = Path(git.root, named) if named else Path(git.repository.common_dir, "hooks")
     return await asyncio.to_thread(_any_hook, folder)
+
+
+async def switched_off(git: Work, key: str, type_: str = "bool") -> str | None:
+    """Return what a key that is switched off here would else say; None where that is nothing."""
+    if git.trusted:
+        return None
+    args = ("config", "--null", f"--type={type_}", "--get-all", key)
+    finished = await git.run(*args, ok=(0, 1, 128))
+    said = finished.stdout.decode(errors="surrogateescape").split("\0")[:-1]
+    return said[-2] if len(said) > 1 else None  # the last one is ours
 
 
 def _any_hook(folder: Path) -> bool:

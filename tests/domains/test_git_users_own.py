@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from repositories import Repo, added, ran
 
+from daemon.core.environment import child_environment
 from daemon.core.errors import AgentcmdError, Conflict, Unavailable
 from domains.git.programs import ssh_command
 
@@ -158,3 +160,69 @@ async def test_a_missing_git_lfs_is_named(trusted, monkeypatch, tmp_path):
     repo.write("a.bin", "1\n")
     with pytest.raises(Unavailable, match="git-lfs is not installed"):
         await ran(client, project, "stage", all=True)
+
+
+async def test_a_hook_that_fails_after_the_switch_is_a_warning(trusted):
+    client, project, repo = trusted
+    repo.git("branch", "other")
+    hook(repo, "post-checkout", "echo no luck >&2; exit 1")
+    switched = await ran(client, project, "switch", branch="other")
+    assert switched["branch"] == "other"
+    assert switched["warnings"] == ["the post-checkout hook failed: no luck"]
+
+
+async def test_a_push_that_a_hook_stops_says_what_the_hook_said(trusted, tmp_path):
+    client, project, repo = trusted
+    far = Repo(tmp_path / "far.git", bare=True)
+    repo.git("remote", "add", "origin", f"file://{far.path}")
+    hook(repo, "pre-push", "echo the tests fail >&2; exit 1")
+    with pytest.raises(Conflict, match=r"pre-push hook .*the tests fail"):
+        await ran(client, project, "push", remote="origin", branch="main")
+
+
+async def test_a_repository_inside_is_staged_with_a_warning(trusted):
+    client, project, repo = trusted
+    Repo(repo.path / "inner").commit({"x": "1\n"})
+    staged = await ran(client, project, "stage", all=True)
+    assert [warning.split()[0] for warning in staged["warnings"]] == ["inner"]
+    assert "warnings" not in await ran(client, project, "stage", all=True)
+
+
+async def test_what_is_not_signed_or_hooked_without_trust_is_said(running, tmp_path):
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a": "1\n"})
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    program(hooks / "pre-commit", "exit 1")
+    for key, value in (
+        ("user.name", "Ada"),
+        ("user.email", "ada@example.org"),
+        ("user.signingKey", "none"),
+        ("commit.gpgSign", "true"),
+        ("tag.gpgSign", "yes"),
+        ("core.hooksPath", str(hooks)),
+    ):
+        repo.git("config", key, value)
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        made = await ran(client, project, "commit", message="m", allowEmpty=True)
+        assert (made["signatureSkipped"], made["hooksSkipped"]) == (True, True)
+        tag = await ran(client, project, "tag_create", name="v1", message="m")
+        assert tag["signatureSkipped"] is True
+
+
+async def test_a_diff_has_no_colours_whatever_the_user_likes(trusted):
+    client, project, repo = trusted
+    repo.git("config", "color.diff", "always")
+    repo.git("config", "color.status", "always")
+    repo.write("a.txt", "2\n")
+    (file,) = (await ran(client, project, "diff"))["files"]
+    assert "\x1b" not in file["text"]
+    assert (await ran(client, project, "status"))["files"][0]["path"] == "a.txt"
+
+
+def test_no_child_is_sent_to_the_daemons_repository():
+    said = subprocess.run(
+        ["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not child_environment(dict.fromkeys(said, "x"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from daemon.core.events import Answer, command
 from domains.git.desk import GitCommand
@@ -25,12 +25,14 @@ class Switched(Answer):
     """Where you are now.
 
     `branch` is absent on a detached head, `commit` before the first one. `previous` is the branch,
-    or the commit of a detached head, that you were at.
+    or the commit of a detached head, that you were at. `warnings` say what failed after it, as a
+    hook.
     """
 
     branch: str | None = None
     commit: str | None = None
     previous: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 class BranchDeleted(Answer):
@@ -48,11 +50,16 @@ class BranchRenamed(Answer):
 
 
 class TagMade(Answer):
-    """A new tag: its `name`, the `commit` it is of, and `object_id` where it is annotated."""
+    """A new tag: its `name`, the `commit` it is of, and `object_id` where it is annotated.
+
+    `signature_skipped`: such tags are to be signed, and this one is not, because the project is not
+    trusted.
+    """
 
     name: str
     commit: str
     object_id: str | None = None
+    signature_skipped: bool = False
 
 
 class TagDeleted(Answer):

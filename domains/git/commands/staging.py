@@ -32,9 +32,14 @@ DiscardId = Annotated[
 
 
 class Staged(Answer):
-    """Where the repository stands after it: `summary`."""
+    """Where the repository stands after it: `summary`.
+
+    `warnings` say what is not as one may expect: a repository inside this one is staged as a link
+    to its commit, without its files.
+    """
 
     summary: Summary
+    warnings: list[str] = field(default_factory=list)
 
 
 class Discarded(Answer):
@@ -89,7 +94,8 @@ class Committed(Answer):
 
     `summary` is the first paragraph of its message; `files`, `insertions` and `deletions` count
     what it changes against its first parent. `hooks_skipped`: the repository has hooks for commits
-    that were not run, because the project is not trusted.
+    that were not run, because the project is not trusted. `signature_skipped`: commits are to be
+    signed, and this one is not, for the same reason.
     """
 
     commit: Annotated[str, Meta(description="The id of the new commit.")]
@@ -98,6 +104,7 @@ class Committed(Answer):
     insertions: int = 0
     deletions: int = 0
     hooks_skipped: bool = False
+    signature_skipped: bool = False
 
 
 class WasReset(Answer):
