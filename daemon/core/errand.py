@@ -24,11 +24,12 @@ _LINE = re.compile(rb"[\r\n]")
 
 
 class Finished(NamedTuple):
-    """What a program has said, and its exit code."""
+    """What a program has said, and its exit code; `cut` where it was ended before its end."""
 
     code: int
     stdout: bytes
     stderr: str
+    cut: bool = False
 
 
 class Asked(NamedTuple):
@@ -63,12 +64,14 @@ class Errands:
         stdin: bytes | None = None,
         limit: int = OUTPUT_BYTES,
         cut: bool = False,
+        seconds: float | None = None,
         heard: Callable[[str], None] = lambda _: None,
     ) -> Finished:
         """Run one program to its end, whatever its exit code; `heard` gets lines of stderr.
 
         TooLarge where it says more than `limit` bytes, Ended where it did not come to its own end.
-        With `cut` more is no error: the program is ended there, and has said what it said so far.
+        With `cut` more is no error: the program is ended there, and has said what it said so far;
+        likewise after so many `seconds`.
         """
         self._tasks.require_open()
         known = self._tasks.get(asked.id)
@@ -89,7 +92,11 @@ class Errands:
         collector.task = task
         self._tasks.start(task)
         try:
-            await asyncio.shield(collector.over)
+            await asyncio.wait([collector.over], timeout=seconds)
+            if not collector.over.done():
+                collector.late = True
+                task.stop()
+                await asyncio.shield(collector.over)
         except asyncio.CancelledError:
             task.stop()
             await asyncio.wait([collector.over])
@@ -131,6 +138,7 @@ class _Collector:
     ) -> None:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task: Task | None = None
+        self.late = False
         self._stdin = stdin
         self._limit = limit
         self._cut = cut
@@ -177,9 +185,10 @@ class _Collector:
         task = self.task
         if task is None or task.reason is None:
             raise Unavailable(f"{name} did not run; try again")
-        if self._size > self._limit:
-            if self._cut:
-                return Finished(0, b"".join(self._out), self._errors.decode(errors="replace"))
+        if self._size > self._limit or (self.late and task.reason != "exited"):
+            if self._cut or self.late:
+                said = self._errors.decode(errors="replace")
+                return Finished(0, b"".join(self._out), said, cut=True)
             raise TooLarge(f"{name} says more than {self._limit} bytes to that; ask for less")
         if task.failure is not None:
             raise task.failure

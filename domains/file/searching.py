@@ -27,6 +27,9 @@ KIND = "search"
 AT_ONCE = 4
 """Searches at once; others wait for these."""
 
+SEARCHED = 0.8
+"""Share of the time limit in which programs search; the rest is for looking at what they found."""
+
 OUTPUT = 2 << 20
 OUTPUT_CHOSEN = 16 << 20
 """Bytes of another program's findings that are looked at; more where globs choose among them."""
@@ -34,6 +37,7 @@ OUTPUT_CHOSEN = 16 << 20
 _RIPGREP = (
     *("--json", "--no-config", "--hidden", "--no-messages", "--no-follow"),
     *("--no-ignore-dot", "--crlf", "--glob=!**/.git"),
+    f"--max-filesize={scanning.FILE_BYTES}",  # it holds a line in memory, which may be a whole file
 )
 
 _GREP = (
@@ -118,7 +122,7 @@ class Searching:
             Globs(command.globs),
             sensitive=_minds_case(command),
             most=command.limit,
-            deadline=time.monotonic() + (self._ground.settings.search_timeout or 3600.0),
+            deadline=time.monotonic() + self._ends_in(),
         )
         return _matches(command, found, "walk")
 
@@ -135,7 +139,10 @@ class Searching:
             env=child_environment(os.environ),
             limit=_most(command),
             cut=True,
+            seconds=self._ends_in(),
         )
+        if finished.cut and not finished.stdout:
+            raise TimeoutError
         if finished.code not in (0, 1) and not finished.stdout:
             raise BadRequest(f"ripgrep refuses that: {finished.stderr.strip()[-500:]}")
         found = await asyncio.to_thread(
@@ -146,7 +153,18 @@ class Searching:
                 most=command.limit,
             )
         )
-        return Checked(found.matches, found.truncated or len(finished.stdout) >= _most(command))
+        return Checked(found.matches, found.truncated or finished.cut)
+
+    def _ends_in(self) -> float:
+        """Return the seconds after which a search gives what it has found, to be looked at yet."""
+        return SEARCHED * (self._ground.settings.search_timeout or 3600.0)
+
+    async def _large(self, project_id: str, root: str, where: tuple[str, ...]) -> list[str] | None:
+        """List files that git would read whole into memory; None for too many to name."""
+        listed = await self._ground.git.read(
+            project_id, "ls-files", "-z", "-c", "-o", "--exclude-standard", *where
+        )
+        return await asyncio.to_thread(scanning.large, root, (listed or b"").split(b"\0"))
 
     async def _by_git(
         self, command: SearchFiles, root: str, parts: Sequence[str]
@@ -154,10 +172,17 @@ class Searching:
         kind = ("-P",) if command.regex else ("-F",)
         case = () if _minds_case(command) else ("-i",)
         where = ("--", "/".join(parts)) if parts else ()
-        args = (*kind, *case, "-e", command.query, *where)
+        large = await self._large(command.project_id, root, where)
+        if large is None:
+            raise Unavailable("too many files are too large for git to search; install ripgrep")
+        named = f":(literal){'/'.join(parts)}" if parts else "."
+        without = (f":(exclude,literal){path}" for path in large)
+        left_out = ("--", named, *without) if large else where
+        args = (*kind, *case, "-e", command.query, *left_out)
+        options = ("--no-literal-pathspecs",) if large else ()
         try:
             said = await self._ground.git.read(
-                command.project_id, *_GREP, *args, limit=_most(command), cut=True
+                command.project_id, *options, *_GREP, *args, limit=_most(command), cut=True
             )
         except Conflict as error:
             if command.regex:
@@ -168,7 +193,8 @@ class Searching:
         found = await asyncio.to_thread(
             lambda: scanning.checked(root, of_git(said), Globs(command.globs), most=command.limit)
         )
-        return Checked(found.matches, found.truncated or len(said) >= _most(command))
+        more = found.truncated or bool(large) or len(said) >= _most(command)
+        return Checked(found.matches, more)
 
 
 def _require_searchable(command: SearchFiles) -> None:

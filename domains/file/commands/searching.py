@@ -54,7 +54,8 @@ class SearchFiles(Command):
     `in` names the `query` are the letters of a path, in order; in contents it is a part of a line,
     or with `regex` an expression as ripgrep has them, or Perl where only git is there. `case` smart
     minds case where the query has a capital. `path` is the folder or file to search. `globs` leave
-    only paths that match one of them; one that begins with ! leaves out what matches it.
+    only paths that match one of them; one that begins with ! leaves out what matches it. Files over
+    32 MiB are left out; at the time limit what was found is given, `truncated`.
     """
 
     project_id: str

@@ -24,7 +24,13 @@ FILE_BYTES = 32 << 20
 
 ALL_BYTES = 256 << 20
 
+LARGE = 500
+"""Files over FILE_BYTES, at most, that git is told to leave out."""
+
 SLICE = 1 << 20
+
+SPANS = 1000
+"""Places in one line that are noted; fewer are told."""
 
 
 class Checked(NamedTuple):
@@ -37,6 +43,21 @@ class Checked(NamedTuple):
 def ripgrep() -> str | None:
     """Find ripgrep."""
     return shutil.which("rg")
+
+
+def large(root: str, paths: Iterable[bytes]) -> list[str] | None:
+    """Choose the files that are too large to be searched; None for more than LARGE."""
+    top, found = os.fsencode(root), set()
+    for path in paths:
+        try:
+            is_large = bool(path) and os.lstat(os.path.join(top, path)).st_size > FILE_BYTES  # noqa: PTH118
+        except OSError:
+            continue
+        if is_large:
+            found.add(os.fsdecode(path))
+        if len(found) > LARGE:
+            return None
+    return sorted(found)
 
 
 def located(root: str, parts: Sequence[str]) -> tuple[str, ...]:
@@ -141,13 +162,18 @@ def scanned(
 
 
 def _hits(data: bytes, wanted: bytes) -> Iterator[Hit]:
-    for number, line in enumerate(data.split(b"\n") if wanted in data else (), 1):
-        spans, at = [], line.find(wanted)
-        while at >= 0:
-            spans.append((at, at + len(wanted)))
-            at = line.find(wanted, at + len(wanted))
-        if spans:
-            yield Hit(b"", number, tuple(spans))
+    number, seen, at = 1, 0, data.find(wanted)
+    while at >= 0:
+        number += data.count(b"\n", seen, at)
+        start, seen = data.rfind(b"\n", 0, at) + 1, at
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        spans: list[tuple[int, int]] = []
+        while 0 <= at < end:
+            if len(spans) < SPANS:
+                spans.append((at - start, at - start + len(wanted)))
+            at = data.find(wanted, at + len(wanted))
+        yield Hit(b"", number, tuple(spans))
 
 
 def _content(root: str, parts: tuple[str, ...], most: int) -> bytes:
@@ -176,12 +202,17 @@ def _content(root: str, parts: tuple[str, ...], most: int) -> bytes:
 
 
 def _in_file(path: str, data: bytes, hits: Iterable[Hit], most: int) -> Iterator[Match]:
-    lines = data.split(b"\n")
-    count = 0
+    count, number, start = 0, 1, 0
     for hit in hits:
         if count == most:
             return
-        line = lines[hit.line - 1].removesuffix(b"\r") if 0 < hit.line <= len(lines) else b""
+        while number < hit.line and start >= 0:
+            start = data.find(b"\n", start) + 1 or -1
+            number += 1
+        if start < 0 or hit.line != number:
+            continue
+        end = data.find(b"\n", start)
+        line = data[start : end if end >= 0 else len(data)].removesuffix(b"\r")
         spans = spans_in(line, hit)
         if spans:
             count += 1
