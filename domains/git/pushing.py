@@ -46,6 +46,10 @@ _NEXT = (
 """What git gives as the reason, and what can be done."""
 
 
+_OWN = ("fatal:", "error: src refspec", "error: dst ref")
+"""Lines by which git itself says what is wrong with a push."""
+
+
 def parse_push(output: bytes) -> list[PushedRef]:
     """Read what `git push --porcelain` says: flag, refs and summary, with tabs between them."""
     found = []
@@ -87,7 +91,7 @@ def stopped_push(finished: Finished) -> Conflict | None:
     """Make the error of a push that a hook here has stopped: git itself says nothing of why."""
     lines = redacted(finished.stderr).strip().splitlines()
     failed = [line for line in lines if line.startswith("error: failed to push some refs")]
-    if not failed or any(line.startswith("fatal:") for line in lines):
+    if not failed or any(line.startswith(_OWN) for line in lines):
         return None
     said = [line for line in lines if line.strip() and line not in failed]
     words = "; ".join(line.strip()[:200] for line in said[-3:]) or "it said nothing"

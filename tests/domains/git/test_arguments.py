@@ -88,7 +88,7 @@ def test_a_path_stays_among_the_files_of_the_project(given):
 @pytest.mark.parametrize("given", ["main", "feature/x", "v1.0", "a-b", "ünï"])
 def test_usual_names_are_taken(given):
     assert branch_name(given) == given
-    assert paths([given, ".gitignore"]) == f"{given}\0.gitignore\0".encode()
+    assert paths([given, ".gitignore"]) == f":(literal){given}\0:(literal).gitignore\0".encode()
 
 
 @pytest.mark.parametrize(
