@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,9 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 WORKFLOW_FILES = 1000
 """Most workflow files that are told."""
+
+WALKED = 20_000
+"""Names below the folder of workflows that are looked at for those."""
 
 WORKFLOWS = Path(".agent") / "workflows"
 """Where a project keeps its workflows."""
@@ -305,10 +308,15 @@ def _look_around(folder: Path) -> tuple[bool, list[str]]:
     workflows = folder / WORKFLOWS
     found = (
         str(path.relative_to(workflows))
-        for path in (workflows.rglob("*") if _is_below(workflows, folder) else ())
+        for path in (_walked(workflows) if _is_below(workflows, folder) else ())
         if path.suffix in (".yaml", ".yml", ".py") and path.is_file()
     )
     return (folder / ".git").exists(), sorted(itertools.islice(found, WORKFLOW_FILES))
+
+
+def _walked(workflows: Path) -> Iterator[Path]:
+    """Go over what lies below the folder of workflows, as far as WALKED names."""
+    return itertools.islice(workflows.rglob("*"), WALKED)
 
 
 def _is_below(path: Path, folder: Path) -> bool:
