@@ -196,6 +196,7 @@ class Daemon:
         self._bus = EventBus(registry, self._journal, self._supervisor, debug=self._debug)
         self._dispatcher = Dispatcher(registry, ready=self._require_ready)
         await self._open_services()
+        self._guard.hold(*home.own_files(self.state_dir, DATABASE))
         self._supervisor.start(self._guard.run(), name="guard")
         retention = Retention(self._journal, settings.journal)
         self._supervisor.start(retention.run(), name="retention")
@@ -398,6 +399,7 @@ class Daemon:
     def _require_ready(self) -> None:
         if self._status == "draining":
             raise Unavailable("the daemon stops; try again when it is back")
+        self._guard.require_files()
         self._journal.require_room()
 
 

@@ -6,6 +6,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import socket
+import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +47,12 @@ def make(state_dir: Path) -> None:
         raise _unusable(state_dir, error) from None
 
 
+def own_files(state_dir: Path, database: str) -> tuple[Path, ...]:
+    """Name what the daemon must never lose while it runs."""
+    logs = (f"{database}{ending}" for ending in ("", "-wal", "-shm"))
+    return (state_dir, state_dir / LOCK, *(state_dir / name for name in logs))
+
+
 @contextmanager
 def owned(state_dir: Path) -> Iterator[None]:
     """Hold the state dir while this is open; Conflict names the daemon that has it."""
@@ -65,11 +74,53 @@ def owned(state_dir: Path) -> Iterator[None]:
             raise Unavailable(
                 f"cannot lock {state_dir / LOCK}: {error.strerror}; choose one with --state-dir"
             ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        yield
+        with _claimed(state_dir):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _claimed(state_dir: Path) -> Iterator[None]:
+    """Hold the path of the state dir as well: its lock may have been removed under a daemon.
+
+    It is a socket in the kernel's own names (unix(7), abstract), which nobody can remove. Another
+    user's is passed over, and so is a system without such names.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    path = os.fsencode(state_dir.resolve())
+    device = state_dir.stat().st_dev
+    name = f"\0agentcmd-{os.getuid()}-{device:x}-{hashlib.sha256(path).hexdigest()[:32]}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as claim:
+        try:
+            claim.bind(name)
+            claim.listen()
+        except OSError:
+            if (holder := _holder(name)) is not None:
+                raise Conflict(
+                    f"a daemon runs in {state_dir} (pid {holder}), though its lock there was "
+                    f"removed; save what you need from it, stop it with 'kill {holder}', and try "
+                    "again"
+                ) from None
+        yield
+
+
+def _holder(name: str) -> int | None:
+    """Find the process of ours that listens on an abstract name."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(name)
+            size = struct.calcsize("3i")
+            told = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        except OSError:
+            return None
+    pid, uid, _ = struct.unpack("3i", told)
+    return pid if uid == os.getuid() else None
 
 
 def publish(state_dir: Path, address: Address) -> None:

@@ -140,3 +140,20 @@ def test_a_runtime_dir_that_is_not_there_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
     with pytest.raises(Unavailable, match="choose a shorter --state-dir"):
         socket_path(tmp_path / ("x" * 120))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_state_dir_whose_lock_was_removed_has_one_daemon_all_the_same(tmp_path, whole):
+    state = tmp_path / "state"
+    with home.owned(state):
+        (state / home.LOCK).unlink()
+        if whole:
+            state.rmdir()
+        with pytest.raises(Conflict, match=f"pid {os.getpid()}"), home.owned(state):
+            pass
+        other = tmp_path / "other"
+        with home.owned(other):
+            pass
+    with home.owned(state):
+        pass

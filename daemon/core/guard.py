@@ -1,7 +1,8 @@
-"""What the machine must have left before anything new is started: disk, and descriptors.
+"""What must be there before anything new is started: disk, descriptors, and our own files.
 
 Running short of either hurts everything that runs already. So new tasks are refused in time, with
-a sentence, and everything else goes on.
+a sentence, and everything else goes on. Where the daemon's own files have been removed or replaced,
+whatever is written would be lost: then nothing may be changed any more.
 """
 
 from __future__ import annotations
@@ -39,14 +40,29 @@ class Guard:
     def __init__(self, settings: GuardSettings, folder: Path) -> None:
         """Look at the disk of a folder, and at our own descriptors."""
         self.reason: str | None = None
+        self.lost: str | None = None
+        self._was_lost = False
         self.on_change: Callable[[str | None], None] = lambda _: None
         self.settings = settings
         self._folder = folder
+        self._identities: dict[Path, tuple[int, int]] = {}
+
+    def hold(self, *paths: Path) -> None:
+        """Look from now on whether these are still the files and folders that they are now."""
+        for path in paths:
+            if (found := _identity(path)) is not None:
+                self._identities[path] = found
 
     def require(self) -> None:
         """Raise Unavailable while something is short."""
+        self.require_files()
         if self.reason is not None:
             raise Unavailable(f"{self.reason}; try again later")
+
+    def require_files(self) -> None:
+        """Raise Unavailable while files of ours are missing: what is written would be lost."""
+        if self.lost is not None:
+            raise Unavailable(self.lost)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -56,6 +72,9 @@ class Guard:
 
     def look(self) -> str | None:
         """Say what is short now, None when nothing is; a disk may take its time to tell."""
+        self.lost = self._missing()
+        if self.lost is not None:
+            return self.lost
         least = self.settings.free_bytes
         if least and (free := _free_bytes(self._folder)) is not None and free < least:
             return (
@@ -71,12 +90,28 @@ class Guard:
             )
         return None
 
+    def _missing(self) -> str | None:
+        """Say which file of ours is no longer in its place."""
+        for path, identity in self._identities.items():
+            found = _identity(path)
+            if found != identity:
+                what = "removed" if found is None else "replaced"
+                return (
+                    f"{path} was {what} while the daemon runs: nothing more can be kept. Put the "
+                    "very same file back if you moved it; else save what you need from this "
+                    "daemon, and restart it"
+                )
+        return None
+
     def _note(self, reason: str | None) -> None:
         was, self.reason = self.reason, reason
-        if (was is None) == (reason is None):
+        was_lost, self._was_lost = self._was_lost, self.lost is not None
+        if (was is None) == (reason is None) and was_lost == self._was_lost:
             return  # figures move all the time
         if reason is None:
             log.info("guard.recovered")
+        elif self._was_lost:
+            log.error("guard.files_lost", reason=reason)
         else:
             log.warning("guard.short", reason=reason)
         self.on_change(reason)
@@ -93,6 +128,15 @@ def raise_descriptor_limit() -> tuple[int, int]:
     except (ValueError, OSError):  # a system whose hard limit is no number that it takes
         log.debug("descriptors.unchanged", soft=soft, hard=hard)
     return soft, hard
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return which file or folder this is; None where there is none."""
+    try:
+        found = path.stat(follow_symlinks=True)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _free_bytes(folder: Path) -> int | None:

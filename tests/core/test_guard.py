@@ -111,3 +111,53 @@ async def test_programs_keep_the_limit_that_there_was(start_daemon):
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_is_removed_or_replaced_is_a_reason_until_it_is_back(tmp_path):
+    made = guard(tmp_path, free_bytes=0)
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.write_text("")
+    made.hold(own, tmp_path / "never was")
+    assert made.look() is None
+    own.rename(other)
+    assert "removed" in made.look()
+    own.write_text("")
+    made._note(made.look())
+    assert "replaced" in made.lost
+    with pytest.raises(Unavailable, match="replaced"):
+        made.require_files()
+    other.rename(own)
+    made._note(made.look())
+    made.require_files()
+    made.require()
+
+
+@pytest.mark.parametrize("gone", ["agentcmd.db", "agentcmd.db-wal", "lock", "."])
+async def test_a_daemon_whose_files_are_removed_says_so_and_changes_nothing_more(
+    start_daemon, tmp_path, gone
+):
+    running = await start_daemon(GUARD__INTERVAL="0.05")
+    ws = await running.ws()
+    await ws.call("subscribe", channel="global")
+    path = tmp_path / "state" / gone
+    away = tmp_path / "away"
+    path.rename(away)
+    (*_, told) = await ws.until("system.guarded")
+    assert str(path) in told["data"]["reason"]
+    assert "removed" in told["data"]["reason"]
+    async with running.http.get(f"{running.url}/health") as response:
+        health = await response.json()
+    assert (health["status"], health["guard"]) == ("degraded", told["data"]["reason"])
+    for command, data in (
+        ("session.create", {"agent": "command", "argv": ["true"]}),
+        ("project.add", {"path": str(tmp_path)}),
+    ):
+        refused = await ws.call(command, data)
+        assert refused["data"]["code"] == "unavailable"
+        assert "removed" in refused["data"]["message"]
+    assert (await ws.call("session.list"))["type"] == "session.list.ok"
+    if path.exists():
+        path.unlink()
+    away.rename(path)
+    (*_, told) = await ws.until("system.guarded")
+    assert told["data"] == {}
