@@ -17,6 +17,7 @@ from daemon.cli.main import main
 from daemon.core.bus import EventBus
 from daemon.core.launcher import Launcher
 from daemon.core.store import Store
+from domains.git.once import Once, changes
 from domains.workflow.events import StepCompleted
 from domains.workflow.inbox import Inbox
 from domains.workflow.live import LiveRun
@@ -46,6 +47,12 @@ WORKSPACES: dict[str, tuple[type, str]] = {
 }
 """The same, of runs that do not stay where the project is."""
 
+GIT: dict[str, tuple[type, str]] = {
+    "git-begun": (Once, "begins"),
+    "git-result": (Once, "ended"),
+}
+"""When a git process is about to change something, and when nobody has written down that it has."""
+
 
 class Death:
     """Comes at one point, once the number of times is over."""
@@ -56,13 +63,15 @@ class Death:
         self.armed = False
 
     def install(self) -> None:
-        owner, name = {**POINTS, **WORKSPACES}[self.point]
+        owner, name = {**POINTS, **WORKSPACES, **GIT}[self.point]
         setattr(owner, name, self._around(getattr(owner, name)))
         Store._commit = self._commit(Store._commit)
 
     def comes(self, args: tuple[Any, ...]) -> bool:
         """Count this time, where it is one."""
         if self.point == "event" and not isinstance(args[1], StepCompleted):
+            return False
+        if self.point in GIT and not changes(args[1]):
             return False
         self.left -= 1
         return self.left == 0

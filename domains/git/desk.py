@@ -5,42 +5,40 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import structlog
 from msgspec import Meta
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller
-from daemon.core.errand import OUTPUT_BYTES, Asked, Ended, Errands, Finished
+from daemon.core.errand import Asked, Ended, Errands
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.events import Command
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
-from domains.git.configuration import SWITCHED_OFF, Configurations
+from domains.git.configuration import Configurations
 from domains.git.events import (
     OperationCompleted,
     OperationFailed,
-    OperationProgress,
     OperationStarted,
-    Progress,
 )
-from domains.git.failures import explained
-from domains.git.hooks import wrapped
 from domains.git.locks import leave_no_locks
-from domains.git.looks import SECONDS, Looks
-from domains.git.programs import OPTIONS, REMOTE, command_of, environment, ssh_command, variables
-from domains.git.progress import Stage, parse_progress
-from domains.git.repository import Repository, begun, look_around, look_up
+from domains.git.looks import Looks
+from domains.git.programs import environment
+from domains.git.repository import begun, look_around, look_up
 from domains.git.turns import Turns
+from domains.git.work import Work
+
+if TYPE_CHECKING:
+    from domains.git.once import Once
+
+__all__ = ["WORKTREES", "Desk", "GitCommand", "OperationId", "Projects", "Work"]
 
 log = structlog.get_logger(__name__)
-
-TOLD_EVERY = 0.1
-"""Seconds between two words on the progress of one stage."""
 
 OperationId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,128}$")]
 """What may be the id of an operation: what may be that of a channel or a task."""
@@ -70,155 +68,6 @@ class GitCommand(Command, kw_only=True):
     worktree: OperationId | None = None
 
 
-class Work:
-    """One operation at work: its git processes, one after the other."""
-
-    def __init__(
-        self,
-        desk: Desk,
-        *,
-        id_: str,
-        name: str,
-        project_id: str,
-        root: str,
-        user: str,
-        trusted: bool,
-        reads: bool,
-        told: bool = True,
-    ) -> None:
-        """Begin nothing yet; `repository` is set once it is known."""
-        self.id = id_
-        self.name = name
-        self.project_id = project_id
-        self.root = root
-        self.user = user
-        self.trusted = trusted
-        self._desk = desk
-        self.reads = reads
-        self._tells = told and not reads
-        self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._repository: Repository | None = None
-        self._takes_back = False
-        self._switched: tuple[str, ...] = () if trusted else SWITCHED_OFF
-        self._wrapped = False
-        self._stage = ""
-        self._told = 0.0
-
-    @property
-    def channel(self) -> str:
-        """Give the channel that it is told on."""
-        return f"git:project:{self.project_id}"
-
-    @property
-    def repository(self) -> Repository:
-        """Give the repository that it works in."""
-        if self._repository is None:
-            raise LookupError(f"{self.name} has no repository")
-        return self._repository
-
-    @repository.setter
-    def repository(self, found: Repository) -> None:
-        self._repository = found
-
-    def call_off(self) -> None:
-        """Have it end: what runs of it is stopped, and nothing more of it begins."""
-        if not self.called_off.done():
-            self.called_off.set_result(None)
-            self._desk.errands.stop(self.id)
-
-    @contextmanager
-    def taking_back(self) -> Iterator[None]:
-        """Let git run although it was called off: what had begun is undone while this is open."""
-        self._takes_back = True
-        try:
-            yield
-        finally:
-            self._takes_back = False
-
-    async def run(
-        self,
-        *args: str,
-        ok: tuple[int, ...] = (0,),
-        stdin: bytes | None = None,
-        env: Mapping[str, str] | None = None,
-        limit: int = OUTPUT_BYTES,
-        cut: bool = False,
-        seconds: float = SECONDS,
-    ) -> Finished:
-        """Run `git ARGS` in the work tree; another exit code than those is an error explained.
-
-        Nothing that a client has written may stand where git reads options: revisions go behind
-        `--end-of-options`, paths behind `--` or into `--pathspec-from-file`.
-        """
-        if self.called_off.done() and not self._takes_back:
-            raise Ended("cancelled", "git")
-        if self.trusted and not self.reads and self._repository is not None and not self._wrapped:
-            self._wrapped = True
-            self._switched = await self._hooks()
-        top = self._repository.root if self._repository is not None else self.root
-        own = variables(os.environ, args, top=top, trusted=self.trusted, reads=self.reads)
-        if command_of(args) in REMOTE:
-            said = await self.text("config", "--get", "core.sshCommand", ok=(0, 1))
-            own["GIT_SSH_COMMAND"] = ssh_command(os.environ, said)
-        running = self._desk.errands.run(
-            ["git", *OPTIONS, *self._switched, *args],
-            Asked(self.id, self.channel, self.user),
-            cwd=self.root,
-            env={**own, **(env or {})},
-            stdin=stdin,
-            limit=limit,
-            cut=cut,
-            heard=self._heard,
-        )
-        looks = self._desk.looks
-        finished = await (looks.run(self.root, running, seconds) if self.reads else running)
-        if finished.code not in ok:
-            raise await explained(args, finished, self._repository)
-        return finished
-
-    async def _hooks(self) -> tuple[str, ...]:
-        """Have the repository's hooks run with the environment of the user's own git."""
-        said = os.fsdecode((await self.run("rev-parse", "--git-path", "hooks")).stdout)
-        folder = str(Path(self.root, said.removesuffix("\n")))
-        place = await asyncio.to_thread(wrapped, folder, self._desk.state_dir, os.environ)
-        return ("-c", f"core.hooksPath={place}") if place else ()
-
-    async def text(self, *args: str, ok: tuple[int, ...] = (0,)) -> str:
-        """Run `git ARGS` and give what it prints, without the last newline."""
-        return (await self.run(*args, ok=ok)).stdout.decode(errors="replace").removesuffix("\n")
-
-    def tell(self, stage: str) -> None:
-        """Tell a stage of which nobody knows how far it is."""
-        self._tell(Stage(stage, Progress(current=0, total=None, percentage=None)))
-
-    async def claims(self, target: str) -> None:
-        """Note, before anything is there, what is to be gone again should the daemon die here."""
-        await self._desk.claim(self.id, target)
-
-    def _heard(self, line: str) -> None:
-        found = parse_progress(line)
-        if found is not None:
-            self._tell(found)
-
-    def _tell(self, found: Stage) -> None:
-        if not self._tells:
-            return
-        now = time.monotonic()
-        complete = found.progress.current == found.progress.total
-        if found.stage == self._stage and now - self._told < TOLD_EVERY and not complete:
-            return
-        self._stage, self._told = found.stage, now
-        self._desk.bus.emit(
-            OperationProgress(
-                project_id=self.project_id,
-                operation_id=self.id,
-                operation=self.name,
-                stage=found.stage,
-                progress=found.progress,
-            )
-        )
-
-
 class Desk:
     """What all git operations share."""
 
@@ -243,6 +92,7 @@ class Desk:
         self._turns = Turns()
         self._at_work: dict[str, Work] = {}
         self.looks = Looks(errands.run_timeout)
+        self.once: dict[str, Once] = {}
 
     @asynccontextmanager
     async def at_work(
@@ -255,7 +105,7 @@ class Desk:
         """
         info = command.__command__
         reads = info.action == "read"
-        root = self._root_of(command, needs_repository=needs_repository)
+        root = self.root_of(command, needs_repository=needs_repository)
         if command.operation_id in self._at_work:
             raise Conflict(f"the operation {command.operation_id} is under way; choose another id")
         work = Work(
@@ -268,6 +118,7 @@ class Desk:
             trusted=self.projects.trusts(command.project_id),
             reads=reads,
         )
+        work.once = self.once.get(work.id)
         told = not reads or command.operation_id is not None
         self._at_work[work.id] = work
         try:
@@ -292,7 +143,7 @@ class Desk:
             if told:
                 await self._journal.flushed()
 
-    def _root_of(self, command: GitCommand, *, needs_repository: bool) -> str:
+    def root_of(self, command: GitCommand, *, needs_repository: bool = True) -> str:
         """Give the work tree that a command is about: the project's own, or one of its others."""
         root = self.projects.root(command.project_id)
         if command.worktree is None:

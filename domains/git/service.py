@@ -18,6 +18,7 @@ from daemon.core.ids import new_id
 from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
+from domains.git import once
 from domains.git.arrival import recover_clone
 from domains.git.branching import Branching
 from domains.git.changes import Changes
@@ -56,11 +57,15 @@ SCHEMA = (
         target TEXT NOT NULL, started REAL NOT NULL
     )
     """,
+    once.SCHEMA,
 )
 
 AROUND = 100
 AROUND_FOR = 5.0
 """Projects within repositories of which it is known whether they are ignored there, and seconds."""
+
+PRUNED_EVERY = 200
+"""Operations that are done once, until those long ago are forgotten."""
 
 
 class GitService:
@@ -71,6 +76,7 @@ class GitService:
         self._desk = desk
         self._journal = journal
         self._around: dict[str, tuple[float, bool]] = {}
+        self._since_pruned = 0
         self.checkpoints = Checkpoints(desk)
         self.worktrees = Worktrees(desk)
         self.parts: tuple[object, ...] = (
@@ -110,9 +116,28 @@ class GitService:
             raise BadRequest(
                 f"git.{command.operation}: {error}; args are: {known or 'none'}"
             ) from None
-        answered = method(decoded, caller)
-        result = answered if isinstance(answered, msgspec.Struct) else await answered
+        if command.once:
+            await self._take_up(decoded, id_)
+        try:
+            answered = method(decoded, caller)
+            result = answered if isinstance(answered, msgspec.Struct) else await answered
+        finally:
+            self._desk.once.pop(id_, None)
         return OperationResult(operation_id=id_, result=result)
+
+    async def _take_up(self, command: GitCommand, id_: str) -> None:
+        """Learn what an operation did that is done once, before a daemon died."""
+        if id_ in self._desk.once:
+            raise Conflict(f"the operation {id_} is under way; choose another id")
+        self._since_pruned += 1
+        if self._since_pruned >= PRUNED_EVERY:
+            self._since_pruned = 0
+            once.prune(self._journal)
+        try:
+            repository = await look_up(self._desk.root_of(command))
+        except AgentcmdError:
+            repository = None
+        self._desk.once[id_] = await once.settled(self._journal, id_, repository)
 
     @handles(CancelOperation)
     def cancel(self, command: CancelOperation, _: Caller) -> RunningOperation:
@@ -174,6 +199,7 @@ class GitService:
 
     async def recover(self) -> None:
         """Tell the end of what a daemon that died had under way, and take away what it left."""
+        once.prune(self._journal)
         rows = await self._journal.store.read(
             lambda db: db.execute(
                 "SELECT id, project, operation, root, target, started FROM git_operation"

@@ -37,13 +37,15 @@ class RunOperation(Command):
     """Run an operation by its name: `git.OPERATION` with `args`, told on the project's channels.
 
     The answer comes when it has ended; `operationId`, the client's choice or ours, is that of the
-    events meanwhile and of the task, for `task.cancel`.
+    events meanwhile and of the task, for `task.cancel`. With `once` it is not done twice under one
+    `operationId`, even where the daemon died meanwhile: what was done then is answered again.
     """
 
     project_id: str
     operation: str
     args: dict[str, Any] | None = None
     operation_id: OperationId | None = None
+    once: bool = False
 
 
 @command(

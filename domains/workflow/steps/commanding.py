@@ -209,11 +209,14 @@ class Others:
     async def git(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
         """Run a git operation where the run works; its progress is the step's."""
         asked = dict(fields["git"])
-        id_ = new_id()
+        noted = live.timeline[step_id].result  # by a daemon that died while it was done
+        id_ = (noted or {}).get("operationId") or new_id()
+        live.timeline.note(step_id, result={"operationId": id_})
         about = {
             "projectId": live.run.project_id,
             "operation": asked.pop("operation"),
             "operationId": id_,
+            "once": True,
         }
         if live.run.workspace == "worktree":
             asked["worktree"] = live.run.id
