@@ -99,9 +99,18 @@ class Engine:
         async with self._one_at_a_time("start", project_id, workflow, key):
             known = await self.records.once(project_id, workflow, key)
             if known is not None:
+                if key.startswith("="):  # a client's
+                    self._require_same(known, args)
                 live = self.live.get(known.id)
                 return live.run if live is not None else known
             return await self._start_by(root, project_id, workflow, args, user, key, parent)
+
+    @staticmethod
+    def _require_same(known: Run, args: Json) -> None:
+        """Refuse a key that was used with other arguments; those with defaults may be left out."""
+        given = args or {}
+        if any(name not in known.args or known.args[name] != given[name] for name in given):
+            raise Conflict("this key started a run with other arguments: choose another key")
 
     async def _start_by(
         self,
@@ -230,6 +239,10 @@ class Engine:
             outer = self._outer.get(outer)
         return found
 
+    def inside(self, run_id: str) -> list[LiveRun]:
+        """Give the runs that have not ended and are steps of one, or of such a run."""
+        return [live for id_, live in self.live.items() if run_id in self.around(id_)]
+
     # Inside
 
     async def _stored(self, run_id: str) -> Stored:
@@ -276,6 +289,8 @@ class Engine:
         self._bus.emit(RunCreated(run_id=run.id, project_id=run.project_id, run=run))
         stored = Stored(run, source.text, [*steps], [], numbers=range(len(steps)))
         live = self._begin(stored, definition, recovered=False)
+        if any(id_ in self.live and self.live[id_].run.state == "paused" for id_ in around):
+            live.pause(run.user)
         await self._journal.flushed()
         return live.run
 

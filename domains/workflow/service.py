@@ -195,14 +195,16 @@ class WorkflowService:
     async def pause(self, command: PauseRun, caller: Caller) -> RunState:
         """Have a run wait before its next step."""
         live = await self._need_live(command.run_id)
-        live.pause(caller.sub)
+        for each in (live, *self._engine.inside(live.run.id)):
+            each.pause(caller.sub)
         return await self._state(live)
 
     @handles(ResumeRun)
     async def resume(self, command: ResumeRun, caller: Caller) -> RunState:
         """Have a paused run go on."""
         live = await self._need_live(command.run_id)
-        live.resume(caller.sub)
+        for each in (live, *self._engine.inside(live.run.id)):
+            each.resume(caller.sub)
         return await self._state(live)
 
     @handles(RetryRun)
