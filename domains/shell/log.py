@@ -2,7 +2,8 @@
 
 Output is kept as it came and encoded for those who read it: as `shell.output` events, or as binary
 frames. A viewer that attaches afresh, or has fallen too far behind, begins at a safe place of what
-is kept: after a reset, with the modes of that place, and with the program's queries blanked.
+is kept: after a reset, with the modes of that place, and with the program's queries and acts
+blanked.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class View:
     prefix: bytes = b""
     """What it is told before that byte; takes the place of bytes that it does not get."""
     quiet: int = 0
-    """The byte before which queries are blanked."""
+    """The byte before which queries and acts are blanked."""
 
 
 class TerminalBatch:
@@ -208,7 +209,7 @@ class TerminalLog(ChannelLog):
         return FramedBatch(self, after + 1, told)
 
     def _silent(self, view: View, places: range) -> dict[int, bytes]:
-        """Give the output at these places without queries, where the viewer is to get none."""
+        """Give the output at these places without acts, where the viewer is to get none."""
         chunks = [
             (place, self.frames[place].data)
             for place in places
@@ -217,7 +218,7 @@ class TerminalLog(ChannelLog):
         if not chunks:
             view.quiet = 0
             return {}
-        before = b"".join(reversed(self._near(range(places.start - 1, -1, -1))))[-REACH:]
+        before = self.frames[chunks[0][0]].modes.pending
         after = b"".join(self._near(range(places.stop, len(self.frames))))[:REACH]
         data = silenced(before, b"".join(data for _, data in chunks), after)
         found, at = {}, 0

@@ -184,7 +184,8 @@ class Tracker:
         now = self._read(text, heard) if heard else {"colours": _coloured(before.colours, text)}
         pending = data[end:]
         if len(pending) > HELD:  # a C2 may be the first half of the end of a string
-            pending = pending[:HELD] + (b"\xc2" if pending.endswith(b"\xc2") else b" ")
+            more = b"0" if pending.startswith(b"\x1b[") else b" "
+            pending = pending[:HELD] + (b"\xc2" if pending.endswith(b"\xc2") else more)
         modes = msgspec.structs.replace(before, pending=pending, **now)
         if modes != before:
             self.modes = modes

@@ -1,4 +1,4 @@
-"""A replay asks nothing: the real xterm.js answers each query, and none that is silenced."""
+"""A replay asks and does nothing: the real xterm.js answers queries, and none that is silenced."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xterm import Emulator
 
+from domains.shell.modes import Tracker
 from domains.shell.queries import REACH, silenced
 
 ANSWERED = [
@@ -68,6 +69,12 @@ ASKED_OF_OTHERS = [
     b"\x1bP+q544e;524742\x1b\\",
     b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\",
     b"\x1b_Ga=q;\x1b\\",
+    b"\x1b_Ga=T,i=5,f=100;AAAA\x1b\\",
+    b"\x1b_GI=5,q=1,a=t;AAAA\x1b\\",
+    b"\x1b_Gt=s,q=2;AAAA\x1b\\",
+    b"\x1b[> q",
+    b"\x1b[+p",
+    b"\x1b]7771;?;48\x07",
     *(b"\x1b]%d;?\x1b\\" % colour for colour in range(10, 20)),
     b"\x1b]5;0;?\x07",
     b"\x1b]21;foreground=?\x1b\\",
@@ -76,6 +83,49 @@ ASKED_OF_OTHERS = [
     b"\x1b]1337;ReportCellSize\x07",
     b"\x1b]60\x1b\\",
 ]
+DONE = [
+    b"\x07",
+    b"\x1b]9;done\x07",
+    b"\x1b]9;4 left\x1b\\",
+    b"\x1b]9;2;a box\x07",
+    b"\x1b]99;i=1:d=0;done\x1b\\",
+    b"\x1b]777;notify;a;b\x07",
+    b"\xc2\x9d777;notify;a;b\xc2\x9c",
+    b"\x1b]52;c;YQ==\x07",
+    b"\x1b]052;;\x1b\\",
+    b"\x1b]5522;type=write\x1b\\",
+    b"\x1b]50;CopyToClipboard=\x07",
+    *(b"\x1b[%dt" % act for act in (1, 2, 5, 7, 24)),
+    b"\x1b[3;0;0t",
+    b"\x1b[4;100;100t",
+    b"\x1b[8;24;80t",
+    b"\x1b[22;0;0t",
+    b"\x1b[23;2t",
+    b"\x1b[i",
+    b"\x1b[5i",
+    b"\x1b[?5i",
+    b"\x1b[1;2;3,~",
+    b"\x1b[4;1y",
+    b"\x1b[1*z",
+    b"\x1b[12;3]",
+    b"\x1b]1337;File=name=YQ==:AAAA\x07",
+    b"\x1b]1337;File=inline=0;name=YQ==:inline=1\x07",
+    b"\x1b]1337;MultipartFile=inline=1\x07",
+    b"\x1b]1337;RequestAttention=yes\x07",
+    b"\x1b]1337;StealFocus\x07",
+    b"\x1b]1337;CopyToClipboard=\x07",
+    b"\x1b]1337;OpenURL=:aHR0cA==\x07",
+    b"\x1b]5113;ac=send\x1b\\",
+    b"\x1b]46;log\x07",
+    b'\x1b]51;["call","f",[]]\x07',
+    b"\x1bP1000p\x1b\\",
+    b"\x1bP@kitty-cmd{}\x1b\\",
+    b"\x1bP1;0;0!z0\x1b\\",
+]
+"""What would be done again."""
+
+REPORTING = [b"\x1b[?1004h", b"\x1b[?2031h", b"\x1b[?2048h", b"\xc2\x9b?02048h"]
+
 TOLD = [
     b"text\r\n",
     "\u20ac \xb0 \xe9".encode(),
@@ -89,8 +139,6 @@ TOLD = [
     b"\x1b[>1u",
     b"\x1b[<u",
     b"\x1b[s\x1b[u",
-    b"\x1b[8;24;80t",
-    b"\x1b[22;0;0t",
     b"\x1b[2S",
     b"\x1b[>4n",
     b"\x1b[1;1;2;2$x",
@@ -100,9 +148,15 @@ TOLD = [
     b"\x1b]4;1;rgb:ff/00/00\x07",
     b"\x1b]11;#000000\x07",
     b"\x1b]133;A\x07",
-    b"\x1b]1337;File=name=YQ==:AAAA\x07",
     b"\x1bPq#0;2;0;0;0~-\x1b\\",
     b"\x1b_Ga=T,f=100;AAAA\x1b\\",
+    b"\x1b_Ga=T,i=5,q=2;AAAA\x1b\\",
+    b"\x1b_Ga=d,d=I,i=5\x1b\\",
+    b"\x1b]1337;File=name=YQ==;inline=1:AAAA\x07",
+    b"\x1b]1337;SetMark\x07",
+    b"\x1b]9;4;1;50\x07",
+    b"\x1b]9;9;/home\x07",
+    b"\x1b[?2004;2031l",
     b"\xc2\x85\xc2\x9b1m",
 ]
 """What nobody answers."""
@@ -138,7 +192,10 @@ def answers(emulator, *output):
 
 
 def blanked(query):
-    return query.replace(b"1004", bytes(4)) if b"1004" in query else bytes(len(query))
+    for mode in (b"1004", b"2031", b"02048", b"2048"):
+        if mode in query:
+            return query.replace(mode, bytes(len(mode)))
+    return bytes(len(query))
 
 
 @pytest.mark.parametrize("query", ANSWERED, ids=repr)
@@ -147,8 +204,8 @@ def test_xterm_answers_a_query_but_not_a_silenced_one(emulator, query):
     assert not answers(emulator, silenced(b"", query, b""))
 
 
-@pytest.mark.parametrize("query", ANSWERED + ASKED_OF_OTHERS, ids=repr)
-def test_a_query_becomes_nul_bytes_wherever_it_is_cut(query):
+@pytest.mark.parametrize("query", ANSWERED + ASKED_OF_OTHERS + DONE + REPORTING, ids=repr)
+def test_a_query_or_an_act_becomes_nul_bytes_wherever_it_is_cut(query):
     for cut in range(len(query) + 1):
         first = silenced(b"before", query[:cut], query[cut:] + b"after")
         second = silenced(b"before" + query[:cut], query[cut:], b"after")
@@ -158,7 +215,7 @@ def test_a_query_becomes_nul_bytes_wherever_it_is_cut(query):
 @settings(max_examples=50)
 @given(st.lists(st.sampled_from(TOLD)).map(b"".join), st.integers(0, 500))
 def test_all_else_stays_as_it_is(output, cut):
-    assert silenced(output[:cut][-REACH:], output[cut:], b"") == output[cut:]
+    assert silenced(output[:cut], output[cut:], b"") == output[cut:]
     assert silenced(b"", output[:cut], output[cut:][:REACH]) == output[:cut]
 
 
@@ -166,7 +223,9 @@ def cut_and_silenced(output, cuts):
     """Silence each part on its own, with no more of its neighbours than may be needed."""
     places = sorted({0, len(output), *(cut % (len(output) + 1) for cut in cuts)})
     for start, end in itertools.pairwise(places):
-        before, after = output[:start][-REACH:], output[end:][:REACH]
+        tracker = Tracker()
+        tracker.feed(output[:start])
+        before, after = tracker.modes.pending, output[end:][:REACH]
         part = silenced(before, output[start:end], after)
         assert len(part) == end - start
         yield part
@@ -195,7 +254,7 @@ def test_a_query_that_cut_off_a_sequence_goes_on_to_cut_it_off(emulator):
     for begun in (b"\x1b[", b"\x1b]4;1;", b"\x1b", b"\x1bP$"):
         output = begun + b"\x1b[6n" + b"?\x07" + b"q\x1b\\" + b"c"
         quiet = silenced(b"", output, b"")
-        assert quiet == begun + b"\x1b\\\0\0" + b"?\x07" + b"q\x1b\\" + b"c"
+        assert quiet == begun + b"\x1b\\\0\0" + b"?\0" + b"q\x1b\\" + b"c"
         assert answers(emulator, output)
         assert not answers(emulator, quiet)
 
@@ -206,6 +265,9 @@ def test_a_query_that_cut_off_a_sequence_goes_on_to_cut_it_off(emulator):
     [
         (b"\x1b]4;" + b"1;?;" * 200 + b"2;?", b"\x1b]4x"),
         (b"\x1bP+q" + b"544e;" * 200, b"\x1bPxq"),
+        (b"\x1b]52;c;" + b"A" * 1000, b"\x1b]52x"),
+        (b"\x1b]9;" + b"A" * 9000, b"\x1b]9x"),
+        (b"\x1b]1337;File=name=YQ==:" + b"A" * 9000, b"\x1b]1337x"),
         (b"\x1b_Ga=q;" + b"A" * 1000, b"\x1b_xa=q;"),
     ],
 )
@@ -220,3 +282,18 @@ def test_a_long_string_becomes_one_that_asks_nothing(emulator, query, harmless, 
 def test_modes_that_are_set_with_the_focus_reports_are_set():
     assert silenced(b"", b"\x1b[?1000;1004;2004h", b"") == b"\x1b[?1000;\0\0\0\0;2004h"
     assert silenced(b"", b"\x1b[?1004l\x1b[?11004h", b"") == b"\x1b[?1004l\x1b[?11004h"
+
+
+def test_a_bell_that_ends_a_string_ends_it_and_all_others_are_silent():
+    title = b"\x1b]2;" + b"t" * 6000 + b"\x07"
+    output = b"\x07a\x07" + title + b"\x07b\x1b[\x071m\x1b\x07]2;u\x07\x07"
+    told = b"\0a\0" + title + b"\0b\x1b[\x001m\x1b\0]2;u\x07\0"
+    for cut in (0, 1, 3, 100, 5000, len(title) + 2, len(title) + 3, len(output) - 1):
+        assert b"".join(cut_and_silenced(output, [cut])) == told
+
+
+def test_a_query_that_is_longer_than_any_never_ends(emulator):
+    for padding in (b"0" * 1000, b"0" * 9000):
+        output = b"\x1b[" + padding + b"6n" + b"text"
+        for cut in (0, 100, 300, 600, len(output) - 5):
+            assert not answers(emulator, *cut_and_silenced(output, [cut]))
