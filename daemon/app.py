@@ -20,6 +20,7 @@ import structlog
 from daemon import __version__, home, listening
 from daemon.core import orphans
 from daemon.core.bus import EventBus
+from daemon.core.calendar import open_calendar
 from daemon.core.cgroup import Cgroups
 from daemon.core.commands import Dispatcher
 from daemon.core.errors import BadRequest, Unavailable
@@ -180,6 +181,7 @@ class Daemon:
                 base_path=public.base,
             )
         )
+        self._calendar = await open_calendar(store, self._journal)
         self._uploads = await enter(
             Uploads(self.state_dir / "uploads", settings.upload, base_path=public.base)
         )
@@ -198,7 +200,7 @@ class Daemon:
         await self._open_services()
         self._guard.hold(*home.own_files(self.state_dir, DATABASE))
         self._supervisor.start(self._guard.run(), name="guard")
-        retention = Retention(self._journal, settings.journal)
+        retention = Retention(self._journal, settings.journal, self._calendar.now)
         self._supervisor.start(retention.run(), name="retention")
         await self._listen(registry)
         self._status = "ok"
@@ -228,6 +230,7 @@ class Daemon:
             "agents": self.settings.agents,
             "commands": self._dispatcher,
             "guard": self._guard,
+            "calendar": self._calendar,
             "uploads": self._uploads,
             "find_agents": self._find_agents,
             "request_stop": self.stop_requested.set,
@@ -311,11 +314,7 @@ class Daemon:
         self._doors.drain()
         polite = self._supervisor.start(self._tasks.stop_all(), name="stop_all")
         hurried = self._supervisor.start(self._hurried.wait(), name="hurried")
-        await asyncio.wait(
-            [polite, hurried],
-            timeout=wait,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        await asyncio.wait([polite, hurried], timeout=wait, return_when=asyncio.FIRST_COMPLETED)
         if not polite.done():
             log.warning(
                 "daemon.killing",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from daemon.core.channel_log import ChannelLog
 from daemon.core.journal import Journal, JournalSettings
@@ -15,8 +16,14 @@ DAY = 86_400.0
 class Retention:
     """Deletes in small steps between the commits, so that no event waits for it."""
 
-    def __init__(self, journal: Journal, settings: JournalSettings) -> None:
-        """Keep a journal's disk within the settings."""
+    def __init__(
+        self,
+        journal: Journal,
+        settings: JournalSettings,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Keep a journal's disk within the settings; ages are counted back from `now`."""
+        self._now = now
         self._journal = journal
         self._settings = settings
 
@@ -33,7 +40,7 @@ class Retention:
             for log in durable:
                 await self._down_to(log, log.committed - self._settings.keep_events)
         if self._settings.keep_days:
-            cutoff = time.time() - self._settings.keep_days * DAY
+            cutoff = self._now() - self._settings.keep_days * DAY
             for log in await self._by_age(durable):
                 if not await self._older_than(log, cutoff):
                     break  # the next channels begin later still

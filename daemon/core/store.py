@@ -116,6 +116,7 @@ class Store:
         self._stalled: Stalled = lambda _: None
         self._giving_up = threading.Event()
         self._refused = False
+        self.written_at: float | None = None  # Unix seconds, before it was opened; None: made now
 
     async def __aenter__(self) -> Self:
         """Open, migrate and start the writer; StoreError where the file cannot serve."""
@@ -227,6 +228,8 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         created = not self.path.exists()
+        if not created:
+            self.written_at = self.path.stat().st_mtime
         db = self._connect()
         try:
             if created:

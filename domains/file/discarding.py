@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from daemon.core.calendar import Calendar
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import AgentcmdError
 from daemon.core.supervisor import Supervisor
@@ -38,9 +39,12 @@ FOLDER = "trash"
 class Discarding:
     """What takes files away, and gives them back."""
 
-    def __init__(self, ground: Ground, supervisor: Supervisor, state_dir: Path) -> None:
+    def __init__(
+        self, ground: Ground, supervisor: Supervisor, calendar: Calendar, state_dir: Path
+    ) -> None:
         """Keep the trash of projects in the state directory."""
         self._ground = ground
+        self._calendar = calendar
         self._all = str(state_dir.resolve() / FOLDER)
         self._supervisor = supervisor
         self._purged: dict[str, float] = {}
@@ -93,7 +97,8 @@ class Discarding:
             return
         self._purged[project_id] = now
         self._supervisor.start(
-            self._purge_of(project_id, time.time() - days * DAY), name=f"file.purge:{project_id}"
+            self._purge_of(project_id, self._calendar.now() - days * DAY),
+            name=f"file.purge:{project_id}",
         )
 
     async def _purge_of(self, project_id: str, before: float) -> None:

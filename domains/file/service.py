@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon.core.bus import EventBus
+from daemon.core.calendar import Calendar
 from daemon.core.errand import Errands
 from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
@@ -46,13 +47,14 @@ async def open_service(
     task_settings: TaskSettings,
     file_settings: Settings,
     connections: Connections,
+    calendar: Calendar,
     state_dir: Path,
 ) -> AsyncIterator[FileService]:
     """Open the file service."""
     ground = Ground(projects=project, git=git, settings=file_settings)
     errands = Errands(tasks, task_settings, KIND)
     journal.vouch("file:project", project.knows)
-    discarding = Discarding(ground, supervisor, state_dir)
+    discarding = Discarding(ground, supervisor, calendar, state_dir)
     bus.on("project.removed", lambda event: discarding.forget(event.project_id))
     watching = Watching(
         projects=project,

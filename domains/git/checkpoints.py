@@ -129,10 +129,10 @@ class Checkpoints:
 
     async def _prune(self, work: Work) -> None:
         """Drop old checkpoints, about once a day for each repository."""
-        now, place = time.time(), work.repository.common_dir
-        if self._pruned.get(place, 0.0) < now - 86_400:
+        now, place = time.monotonic(), work.repository.common_dir
+        if now - self._pruned.get(place, float("-inf")) > 86_400:
             self._pruned[place] = now
-            await snapshots.prune(work, f"{PREFIX}/", now - KEPT)
+            await snapshots.prune(work, f"{PREFIX}/", self._desk.calendar.now() - KEPT)
 
 
 async def _require_little(work: Work) -> None:

@@ -14,6 +14,7 @@ import structlog
 from msgspec import Meta
 
 from daemon.core.bus import EventBus
+from daemon.core.calendar import Calendar
 from daemon.core.commands import Caller
 from daemon.core.errand import Asked, Ended, Errands
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
@@ -78,9 +79,11 @@ class Desk:
         journal: Journal,
         errands: Errands,
         projects: Projects,
+        calendar: Calendar,
         state_dir: Path,
     ) -> None:
-        """Work in these projects, by these errands."""
+        """Work in these projects, by these errands; the calendar says what is old."""
+        self.calendar = calendar
         self.state_dir = state_dir.resolve()
         self.worktrees = self.state_dir / WORKTREES
         self.bus = bus

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 
 from daemon.core.commands import Caller, handles
@@ -59,7 +58,7 @@ class Discarding:
             async with snapshots.kept(git, DISCARDED + id_, _message(git)) as lost:
                 await lost.write(wanted)
             await _refresh(git)
-            await _prune(git)
+            await snapshots.prune(git, DISCARDED, self._desk.calendar.now() - KEPT)
             paths = [each.path for each in lost.changes]
             return Discarded(discard_id=id_, paths=snapshots.shown(paths), count=len(paths))
 
@@ -143,7 +142,7 @@ class Discarding:
             id_ = new_id()
             async with snapshots.kept(git, DISCARDED + id_, _message(git)) as lost:
                 await git.run(*args)
-            await _prune(git)
+            await snapshots.prune(git, DISCARDED, self._desk.calendar.now() - KEPT)
             return WasReset(commit=commit, before=before, discard_id=id_ if lost.commit else None)
 
 
@@ -155,10 +154,6 @@ def _message(git: Work) -> str:
 async def _refresh(git: Work) -> None:
     """Have the index know the files' times, as a look at the status cannot."""
     await git.run("update-index", "-q", "--refresh", ok=(0, 1, 128))
-
-
-async def _prune(git: Work) -> None:
-    await snapshots.prune(git, DISCARDED, time.time() - KEPT)
 
 
 async def _unstaged(git: Work, paths: Sequence[str] | None) -> list[Change]:

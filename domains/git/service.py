@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from daemon.core.bus import EventBus
+from daemon.core.calendar import Calendar
 from daemon.core.commands import Caller, handlers_of, handles
 from daemon.core.errand import OUTPUT_BYTES, Errands
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
@@ -238,11 +239,19 @@ async def open_service(
     supervisor: Supervisor,
     project: Projects,
     task_settings: TaskSettings,
+    calendar: Calendar,
     state_dir: Path,
 ) -> AsyncIterator[GitService]:
     """Open the git service."""
     errands = Errands(tasks, task_settings, KIND)
-    desk = Desk(bus=bus, journal=journal, errands=errands, projects=project, state_dir=state_dir)
+    desk = Desk(
+        bus=bus,
+        journal=journal,
+        errands=errands,
+        projects=project,
+        calendar=calendar,
+        state_dir=state_dir,
+    )
     changes = Changes(desk, supervisor)
     desk.changed = changes.sign
     bus.on("project.removed", lambda event: changes.forget(event.project_id))

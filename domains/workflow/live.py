@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from daemon.core.bus import EventBus
+from daemon.core.clock import wait_until
 from daemon.core.errors import AgentcmdError
 from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
@@ -223,7 +224,7 @@ class LiveRun:
         try:
             if known is not None and known.state == "retrying":
                 with self._counted(spec), self.waiting():
-                    await asyncio.sleep(max(0.0, (known.until or 0.0) - time.time()))
+                    await wait_until(known.until or 0.0)
             await self._let_on(spec)
             self._enter_phase(spec.phase)
             attempt = known.attempt if known is not None and known.state != "cancelled" else 1

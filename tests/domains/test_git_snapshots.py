@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from repositories import Repo
 
 from daemon.core.bus import EventBus
+from daemon.core.calendar import open_calendar
 from daemon.core.errand import Errands
 from daemon.core.errors import TooLarge, Unavailable
 from daemon.core.launcher import Launcher
@@ -56,6 +57,7 @@ async def desk(open_core, tmp_path):
             journal=core.journal,
             errands=errands,
             projects=Folders(),
+            calendar=await open_calendar(core.store, core.journal),
             state_dir=tmp_path / "state",
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+from daemon.core.clock import Deadline, wait_until
 from domains.workflow.definition import Json
 from domains.workflow.events import StepWaiting
 from domains.workflow.expressions import Expressions
@@ -45,10 +46,14 @@ class Waits:
         if until is None and seconds is not None:
             until = time.time() + seconds
         _tell(live, step_id, "approval", message=str(fields["approve"]), until=until)
-        left = None if until is None else max(0.0, until - time.time())
         try:
             with live.waiting():
-                await asyncio.wait([answer], timeout=left)
+                if until is None:
+                    await asyncio.wait([answer])
+                else:
+                    deadline = Deadline(until)
+                    while not answer.done() and (pause := deadline.pause()):
+                        await asyncio.wait([answer], timeout=pause)
         finally:
             live.answers.pop(step_id, None)
         if answer.done():
@@ -85,7 +90,7 @@ class Waits:
         until = live.timeline[step_id].until or time.time() + float(fields["sleep"])
         _tell(live, step_id, "time", until=until)
         with live.waiting():
-            await asyncio.sleep(max(0.0, until - time.time()))
+            await wait_until(until)
         return {}
 
 
