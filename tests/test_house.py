@@ -83,6 +83,24 @@ def test_only_the_supervisor_starts_tasks():
             assert not re.search(r"create_task\(|ensure_future\(", path.read_text()), path
 
 
+def test_what_the_command_prints_goes_through_one_door():
+    doors = {"printing.py", "tty.py"}
+    for path in sorted((ROOT / "daemon/cli").glob("*.py")):
+        if path.name in doors:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
+            calls_print = isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+            passed = isinstance(node, ast.Call) and any(
+                ast.unparse(each) in {"sys.stdout", "sys.stderr"} for each in node.args
+            )
+            beside = re.fullmatch(
+                r"sys\.(__)?std(out|err)(__)?\.(write|writelines|buffer|detach)|os\.writev?", text
+            )
+            if calls_print or passed or beside:
+                pytest.fail(f"{path.name}:{node.lineno} prints beside daemon/cli/printing.py")
+
+
 ELSEWHERE = {
     "daemon/web/answers.py": "tests/web/test_rest.py",
     "daemon/web/close.py": "tests/web/test_connection.py",

@@ -6,15 +6,14 @@ import asyncio
 import base64
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from daemon.cli.job import SIGNALS, note
+from daemon.cli.printing import complain
 from daemon.cli.stdin import Stdin
 from daemon.cli.tty import DETACH, RESTORE, Screen, Tty
-from daemon.cli.view import write
 from daemon.client import Client, ConnectionLost, NoDaemon, Output, Status
 from daemon.core.errors import AgentcmdError, Forbidden, NotFound, RateLimited, Unavailable
 
@@ -114,7 +113,7 @@ class Attached:
                 self._broke, self._redraws = False, True
             self._changed.set()
         elif status == "gap" and not self._tty.shows:
-            write(sys.stderr, "agentcmd: some output is no longer kept\n")
+            complain("agentcmd: some output is no longer kept\n")
 
     async def run(
         self, daemon: Client, terminal: str, *, since: int | None, writes: bool = True
@@ -160,7 +159,7 @@ class Attached:
     def _say_last(self, line: str) -> None:
         before = "\n" if self._screen.midline and self._tty.shows else ""
         with contextlib.suppress(OSError):  # the terminal may have gone
-            write(sys.stderr, f"{before}agentcmd: {line}\n")
+            complain(f"{before}agentcmd: {line}\n")
 
     def _say(self, line: str) -> None:
         if self._tty.shows:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 import time
 from typing import Any
 
 from daemon.cli.connect import add_connection, client
 from daemon.cli.job import note
+from daemon.cli.printing import complain, say, say_json
 from daemon.cli.reader import ends_with_its_reader
 from daemon.client import Client, Message
 from daemon.core.channels import is_pattern, parse_channel
@@ -43,7 +43,7 @@ async def tail(args: argparse.Namespace) -> int:
 
     def on_status(status: str, detail: str) -> None:
         if status == "gap":
-            sys.stderr.write(f"agentcmd: events of {detail} are no longer kept; going on live\n")
+            complain(f"agentcmd: events of {detail} are no longer kept; going on live\n")
         elif status == "disconnected":
             note("the connection broke; connecting again (Ctrl-C ends)")
 
@@ -77,18 +77,17 @@ async def call(args: argparse.Namespace) -> int:
         raise BadRequest('the data is a JSON object, as in {"sessionId": "123"}')
     async with client(args) as daemon:
         answer = await daemon.call(args.type, data)
-    sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+    say_json(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
     return 0
 
 
 def _print(message: Message, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(message.raw + "\n")
+        say_json(message.raw + "\n")
     else:
         stamp = time.strftime("%H:%M:%S", time.localtime(message.ts))
         data = json.dumps(message.data, ensure_ascii=False)
-        sys.stdout.write(f"{stamp} {message.channel} #{message.offset} {message.type} {data}\n")
-    sys.stdout.flush()
+        say(f"{stamp} {message.channel} #{message.offset} {message.type} {data}\n")
 
 
 def _offset(text: str) -> int:

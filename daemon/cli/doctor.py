@@ -18,6 +18,7 @@ import msgspec
 from daemon import __file__ as ours
 from daemon import __version__, home
 from daemon.cli.connect import add_home, settings_of
+from daemon.cli.printing import say
 from daemon.settings import Settings
 from daemon.web.auth import SECRET_NAME
 from domains.session.agents import ADAPTERS
@@ -47,7 +48,7 @@ async def doctor(args: argparse.Namespace) -> int:
     checks = [*_machine(), *_state(settings), *await _agents(settings)]
     for check in checks:
         fix = f": {check.fix}" if check.fix else ""
-        sys.stdout.write(f"{check.state:5} {check.what}{fix}\n")
+        say(f"{check.state:5} {check.what}{fix}\n")
     return 1 if any(check.state == "bad" for check in checks) else 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from daemon.cli.connect import add_connection, client
 from daemon.cli.job import note, project_root
+from daemon.cli.printing import complain_over, say, say_json
 from daemon.client import Client
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict
 from daemon.core.ids import new_id
@@ -268,13 +269,12 @@ async def _tell(daemon: Client, channel: str, id_: str) -> None:
             progress = message.data["progress"]
             share = f"{progress['percentage']:.0f} %" if progress["total"] else progress["current"]
             text = f"{message.data['stage']}: {share}"
-            sys.stderr.write(f"\r{text.ljust(width)}")
-            sys.stderr.flush()
+            complain_over(text.ljust(width))
             width = len(text)
     finally:
         if width:
-            sys.stderr.write("\r" + " " * width + "\r")
-            sys.stderr.flush()
+            complain_over(" " * width)
+            complain_over("")
 
 
 # Showing
@@ -283,10 +283,10 @@ async def _tell(daemon: Client, channel: str, id_: str) -> None:
 def show(result: Any, lines: Shown, *, as_json: bool) -> None:
     """Print a result."""
     if as_json:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+        say_json(json.dumps(result, ensure_ascii=False) + "\n")
         return
     for line in lines(result):
-        sys.stdout.write(line if line.endswith("\n") else f"{line}\n")
+        say(line if line.endswith("\n") else f"{line}\n")
 
 
 def status_lines(result: Any) -> Iterable[str]:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from daemon.cli.printing import complain
 from daemon.cli.questions import Questions
 from daemon.cli.stdin import Stdin
-from daemon.cli.view import View, write
+from daemon.cli.view import View
 from daemon.client import Client, ConnectionLost, Message, NoDaemon, Status
 from daemon.core.errors import AgentcmdError, RateLimited, Unavailable
 
@@ -78,7 +79,7 @@ class Job:
             if self.session:
                 note("the connection broke; connecting again")
         elif status == "gap":
-            write(sys.stderr, f"agentcmd: some output of {detail} is no longer kept\n")
+            complain(f"agentcmd: some output of {detail} is no longer kept\n")
 
     async def run(self, daemon: Client) -> None:
         """Create the session and follow it to its end; sets the exit code."""
@@ -168,7 +169,7 @@ class Job:
             took = time.monotonic() - self._started
             note(f"{text}, {took:.1f} s{_used(data)}, session {self.session}")
         elif message.type == "session.error" and data["code"] != "signaled":
-            write(sys.stderr, f"agentcmd: {text}\n")
+            complain(f"agentcmd: {text}\n")
         return int(code)
 
     # Signals
@@ -267,7 +268,7 @@ def note(text: str, *, before: str = "") -> None:
     """Say something to the person at the terminal; elsewhere output is the program's alone."""
     with contextlib.suppress(OSError):  # the terminal may have gone
         if sys.stderr.isatty():
-            write(sys.stderr, f"{before}agentcmd: {text}\n")
+            complain(f"{before}agentcmd: {text}\n")
 
 
 def _used(data: dict[str, Any]) -> str:

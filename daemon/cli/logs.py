@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from daemon.cli.connect import add_home, settings_of
+from daemon.cli.printing import harmless_cell, say, say_json
 from daemon.cli.reader import ends_with_its_reader
 from daemon.core.errors import BadRequest, NotFound
 from daemon.log import FILE_NAME
@@ -143,12 +143,11 @@ def _time(text: str) -> str:
 
 def _print(raw: str, record: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(raw)
+        say_json(raw)
     else:
         known = ("timestamp", "level", "event", "logger", "exception")
         rest = " ".join(f"{key}={value}" for key, value in record.items() if key not in known)
         line = f"{record.get('timestamp')} {record.get('level'):8} {record.get('event')} {rest}"
-        sys.stdout.write(line.rstrip() + "\n")
+        say(harmless_cell(line.rstrip()) + "\n")
         if "exception" in record:
-            sys.stdout.write(f"{record['exception']}\n")
-    sys.stdout.flush()
+            say(f"{record['exception']}\n")

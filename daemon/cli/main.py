@@ -29,6 +29,7 @@ from daemon.cli import (
     workflow,
 )
 from daemon.cli.drawing import harmless
+from daemon.cli.printing import complain
 from daemon.client import NoDaemon
 from daemon.core.errors import AgentcmdError, BadRequest, InvalidChannel
 
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(given[:cut])
     args.command_line = given[cut + 1 :] if cut < len(given) else None
     if args.command_line is not None and not getattr(args, "takes_command", False):
-        sys.stderr.write("agentcmd: nothing may follow -- here; see --help\n")
+        complain("agentcmd: nothing may follow -- here; see --help\n")
         return USAGE
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while all was loaded
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except (AgentcmdError, OSError) as error:
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"agentcmd: {harmless(_sentence(error))}\n")
+            complain(f"agentcmd: {harmless(_sentence(error))}\n")
         if isinstance(error, OSError):
             _forget_output()
         return _code_of(error)

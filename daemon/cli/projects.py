@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from daemon.cli.connect import add_connection, client
+from daemon.cli.printing import say, say_json
 from daemon.cli.tasks import table
 
 
@@ -47,7 +47,7 @@ async def add(args: argparse.Namespace) -> int:
     if args.name:
         data["name"] = args.name
     async with client(args) as daemon:
-        sys.stdout.write((await daemon.call("project.add", data))["projectId"] + "\n")
+        say((await daemon.call("project.add", data))["projectId"] + "\n")
     return 0
 
 
@@ -56,11 +56,11 @@ async def list_(args: argparse.Namespace) -> int:
     async with client(args) as daemon:
         projects = (await daemon.call("project.list"))["projects"]
     if args.json:
-        sys.stdout.write(json.dumps(projects) + "\n")
+        say_json(json.dumps(projects) + "\n")
         return 0
     rows = [("ID", "NAME", "TRUSTED", "PATH")]
     rows += [(p["id"], p["name"], "yes" if p.get("trusted") else "-", p["path"]) for p in projects]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 
@@ -71,7 +71,7 @@ async def show(args: argparse.Namespace) -> int:
         able = await daemon.call("project.capabilities", {"projectId": args.id})
     del able["projectId"]
     if args.json:
-        sys.stdout.write(json.dumps({**project, **able}) + "\n")
+        say_json(json.dumps({**project, **able}) + "\n")
         return 0
     rows = [
         ("name", project["name"]),
@@ -81,7 +81,7 @@ async def show(args: argparse.Namespace) -> int:
         ("workflows", ", ".join(able["workflows"]) or "none"),
         ("agents", ", ".join(able["agents"])),
     ]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,11 +12,11 @@ from urllib.parse import quote
 
 from daemon.cli.connect import client
 from daemon.cli.drawing import harmless, size_of
+from daemon.cli.printing import at_terminal, bytes_out, pass_on, say, say_json
 from daemon.cli.reader import ends_with_its_reader
 from daemon.cli.runs import is_over, run_of, whole_run
 from daemon.cli.tasks import table
 from daemon.cli.timeline import ENDS, RUN
-from daemon.cli.view import write
 from daemon.client import Client
 from daemon.core.errors import BadRequest, NotFound
 
@@ -50,7 +49,7 @@ async def logs(args: argparse.Namespace) -> int:
                 break
     for (stream, step), rest in midline.items():
         if rest:
-            _write(sys.stderr if stream == "stderr" else sys.stdout, f"{step} | {rest}\n")
+            _write(f"{step} | {rest}\n", error=stream == "stderr")
     return 0
 
 
@@ -58,21 +57,21 @@ def _print_output(data: Answer, only: str | None, midline: dict[tuple[str, str],
     step, stream = data["stepId"], data["stream"]
     if only and not _is_of(step, only):
         return
-    out, text = sys.stderr if stream == "stderr" else sys.stdout, data["content"]
+    text = data["content"]
     if step != only:
         *lines, rest = (midline.get((stream, step), "") + text).split("\n")
         if len(rest) > LINE:
             lines, rest = [*lines, rest], ""
         midline[stream, step] = rest
         text = "".join(f"{step} | {line}\n" for line in lines)
-    _write(out, text)
+    _write(text, error=stream == "stderr")
 
 
-def _write(out: Any, text: str) -> None:
+def _write(text: str, *, error: bool) -> None:
     """Write it as it is, but to a terminal so that it does nothing there."""
-    if out.isatty():
+    if at_terminal(error=error):
         text = "\n".join(map(harmless, text.split("\n")))
-    write(out, text)
+    pass_on(text, error=error)
 
 
 def _is_of(step: str, around: str) -> bool:
@@ -92,11 +91,11 @@ async def artifacts(args: argparse.Namespace) -> int:
             raise BadRequest("-o needs the NAME of the artifact")
         found = await _kept(daemon, args.id)
     if args.json:
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+        say_json(json.dumps(found, ensure_ascii=False) + "\n")
         return 0
     rows = [("NAME", "SIZE", "STEP")]
     rows += [(each["name"], size_of(each["size"]), harmless(each["stepId"])) for each in found]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 
@@ -118,7 +117,7 @@ def _free(name: str) -> str:
 
 async def _download(daemon: Client, path: str, name: str) -> None:
     with ExitStack() as stack:
-        file: BinaryIO = sys.stdout.buffer
+        file: BinaryIO = bytes_out()
         if name != "-":
             file = stack.enter_context(await asyncio.to_thread(Path(name).open, "wb"))
         async for piece in daemon.download(path):

@@ -16,6 +16,7 @@ import structlog
 from daemon import __version__, home
 from daemon.app import Daemon, check_bind
 from daemon.cli.connect import add_home, settings_of
+from daemon.cli.printing import say
 from daemon.core.errors import AgentcmdError
 from daemon.core.spawner import libc_prctl
 from daemon.log import logging_to
@@ -68,8 +69,7 @@ async def serve(args: argparse.Namespace) -> int:
                 loop.add_signal_handler(signal.SIGHUP, daemon.stop_requested.set)
             else:
                 loop.add_signal_handler(signal.SIGHUP, _reload, daemon, args, flags)
-            sys.stdout.write(f"agentcmd {__version__} listening on {daemon.url}\n")
-            sys.stdout.flush()
+            say(f"agentcmd {__version__} listening on {daemon.url}\n")
             gc.freeze()  # what was loaded stays; going over it again held up the loop for 50 ms
             await daemon.stop_requested.wait()
             for number in (signal.SIGTERM, signal.SIGINT):

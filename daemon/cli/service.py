@@ -8,7 +8,6 @@ import pwd
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from daemon.app import LOOPBACK
 from daemon.cli import units
 from daemon.cli.connect import add_home, user
 from daemon.cli.doctor import AGENTS
+from daemon.cli.printing import complain, say
 from daemon.cli.units import ACCOUNT, SERVICE, SOCKET, File, Scope
 from daemon.core.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable
 from daemon.settings import PREFIX, Settings, load
@@ -227,7 +227,7 @@ def _refuse_changed(files: Sequence[File], args: argparse.Namespace, scope: Scop
     changed = [file for file in files if file.standing() == "changed"]
     if not changed or args.force:
         return
-    sys.stdout.write("".join(file.differences() for file in changed))
+    say("".join(file.differences() for file in changed))
     raise Conflict(
         f"{', '.join(str(file.path) for file in changed)}: changed or not written by this command, "
         f"as shown; put changes into '{' '.join(scope.systemctl)} edit agentcmd', then use --force"
@@ -363,8 +363,8 @@ def _must(command: Sequence[str]) -> None:
 
 
 def _say(*lines: str) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    say("".join(f"{line}\n" for line in lines))
 
 
 def _note(text: str) -> None:
-    sys.stderr.write(f"agentcmd: {text}\n")
+    complain(f"agentcmd: {text}\n")

@@ -12,10 +12,11 @@ from typing import Any
 from daemon.cli import shell
 from daemon.cli.connect import add_connection, client
 from daemon.cli.job import ENDS, note
+from daemon.cli.printing import pass_on, say, say_json
 from daemon.cli.questions import Questions
 from daemon.cli.stdin import Stdin
 from daemon.cli.tasks import table
-from daemon.cli.view import View, summary, write
+from daemon.cli.view import View, summary
 from daemon.client import Client, Message
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 
@@ -76,7 +77,7 @@ async def list_(args: argparse.Namespace) -> int:
             await daemon.call("session.list", {k: v for k, v in wanted.items() if v is not None})
         )["sessions"]
     if args.json:
-        sys.stdout.write(json.dumps(sessions) + "\n")
+        say_json(json.dumps(sessions) + "\n")
         return 0
     rows = [("ID", "AGENT", "STATE", "AGE", "COST", "ABOUT")]
     rows += [
@@ -90,7 +91,7 @@ async def list_(args: argparse.Namespace) -> int:
         )
         for each in sessions
     ]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 
@@ -99,16 +100,16 @@ async def show(args: argparse.Namespace) -> int:
     async with client(args) as daemon:
         session = await _get(daemon, args.id)
     if args.json:
-        sys.stdout.write(json.dumps(session) + "\n")
+        say_json(json.dumps(session) + "\n")
         return 0
     for asked in session.pop("permissions", ()):
         about = summary(asked["toolName"], asked["input"])
-        sys.stdout.write(f"? {asked['requestId']}  {about}\n")
+        say(f"? {asked['requestId']}  {about}\n")
     rows = [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in session.items()
     ]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 
@@ -118,7 +119,7 @@ async def transcript(args: argparse.Namespace) -> int:
     async with client(args) as daemon:
         while True:
             page = await daemon.call("session.transcript", wanted)
-            await asyncio.to_thread(write, sys.stdout, page["content"])
+            await asyncio.to_thread(pass_on, page["content"])
             if "nextCursor" not in page:
                 return 0
             wanted["cursor"] = page["nextCursor"]

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from daemon import home
 from daemon.cli.attached import Attached
 from daemon.cli.connect import add_connection, client, remote_url, settings_of
 from daemon.cli.job import note, project_root
+from daemon.cli.printing import bytes_out, complain, say, say_json
 from daemon.cli.tasks import table
 from daemon.cli.tty import Tty
 from daemon.client import Client
@@ -168,7 +168,7 @@ async def list_(args: argparse.Namespace) -> int:
     async with client(args) as daemon:
         terminals = (await daemon.call("shell.list"))["terminals"]
     if args.json:
-        sys.stdout.write(json.dumps(terminals) + "\n")
+        say_json(json.dumps(terminals) + "\n")
         return 0
     rows = [("ID", "STATE", "AGE", "SIZE", "VIEWERS", "COMMAND", "FOLDER")]
     rows += [
@@ -183,7 +183,7 @@ async def list_(args: argparse.Namespace) -> int:
         )
         for each in terminals
     ]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 
@@ -210,7 +210,7 @@ async def close(args: argparse.Namespace) -> int:
             except (NotFound, Conflict, Forbidden, BadRequest, InvalidChannel) as error:
                 failures.append(error)
     for each in failures[:-1]:
-        sys.stderr.write(f"agentcmd: {each}\n")
+        complain(f"agentcmd: {each}\n")
     if failures:
         raise failures[-1]
     return 0
@@ -235,7 +235,7 @@ async def record(args: argparse.Namespace) -> int:
 
 async def _download(daemon: Client, path: str, name: str) -> None:
     with contextlib.ExitStack() as stack:
-        file: BinaryIO = sys.stdout.buffer
+        file: BinaryIO = bytes_out()
         if name != "-":
             file = stack.enter_context(await asyncio.to_thread(Path(name).open, "wb"))
         async for piece in daemon.download(path):

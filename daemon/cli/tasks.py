@@ -7,13 +7,13 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from daemon import home
 from daemon.cli.connect import add_connection, client, remote_url, settings_of
+from daemon.cli.printing import harmless_cell, say, say_json
 from daemon.client import NoDaemon
 from daemon.core.errors import Unavailable
 
@@ -46,10 +46,10 @@ async def status(args: argparse.Namespace) -> int:
         address = home.discover(settings_of(args).state_dir)
     where = remote_url(args) or (address and (address.url or f"unix:{address.socket}")) or ""
     if args.json:
-        sys.stdout.write(json.dumps({**told, "url": where}) + "\n")
+        say_json(json.dumps({**told, "url": where}) + "\n")
         return 0
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["startedAt"]))
-    sys.stdout.write(
+    say(
         f"agentcmd {told['version']} at {where}, pid {told['pid']}: {told['status']} "
         f"since {since}, {told['tasks']} tasks ({told['queued']} queued), "
         f"{told['connections']} connections, journal {told['journal']}\n"
@@ -86,7 +86,7 @@ async def ps(args: argparse.Namespace) -> int:
     async with client(args) as daemon:
         tasks = (await daemon.call("task.list"))["tasks"]
     if args.json:
-        sys.stdout.write(json.dumps(tasks) + "\n")
+        say_json(json.dumps(tasks) + "\n")
         return 0
     rows = [("ID", "KIND", "STATE", "PID", "AGE", "CPU", "RSS", "PEAK", "CHANNEL")]
     rows += [
@@ -103,7 +103,7 @@ async def ps(args: argparse.Namespace) -> int:
         )
         for task in tasks
     ]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 
@@ -120,6 +120,7 @@ async def stop_task(args: argparse.Namespace) -> int:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Set rows in columns, for people."""
+    rows = [[harmless_cell(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

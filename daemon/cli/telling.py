@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from daemon.cli.drawing import harmless, harmless_json, size_of, took
+from daemon.cli.drawing import harmless, size_of, took
+from daemon.cli.printing import say, say_json
 from daemon.cli.timeline import RUN
-from daemon.cli.view import write
 from daemon.client import Message
 
 Data = Mapping[str, Any]
@@ -29,12 +28,12 @@ class Lines:
     async def show(self, message: Message) -> None:
         """Write it; the reader may take its time."""
         if self._json:
-            text = f"{harmless_json(message.raw)}\n"
+            await asyncio.to_thread(say_json, f"{message.raw}\n")
         else:
             stamp = time.strftime("%H:%M:%S", time.localtime(message.ts))
             lines = told(message.type, message.data)
             text = "".join(f"{stamp} {line}\n" for line in lines)
-        await asyncio.to_thread(write, sys.stdout, text)
+            await asyncio.to_thread(say, text)
 
     async def keep(self) -> None:
         """Nothing changes by itself."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from daemon.cli.connect import add_home, settings_of, tokens_of, user
+from daemon.cli.printing import say
 from daemon.web.auth import EVERYTHING, parse_ttl
 
 
@@ -30,5 +30,5 @@ async def token(args: argparse.Namespace) -> int:
     scope = " ".join(args.scope) if args.scope else EVERYTHING
     tokens = tokens_of(settings_of(args))
     minted = tokens.mint(args.user or user(), scope=scope, ttl=parse_ttl(args.ttl))
-    sys.stdout.write(f"{minted}\n")
+    say(f"{minted}\n")
     return 0

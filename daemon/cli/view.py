@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from daemon.cli.printing import complain, pass_on, say, say_json
 from daemon.client import Message
 
 SUMMARY = 160
@@ -36,7 +36,7 @@ class View:
     def show(self, message: Message) -> None:
         """Print one message; blocks while the reader is slow, so call it in a thread."""
         if self._as_json:
-            write(sys.stdout, message.raw + "\n")
+            say_json(message.raw + "\n")
             return
         show = self._shown.get(message.type)
         if show is not None:
@@ -45,10 +45,10 @@ class View:
     def note(self, text: str) -> None:
         """Print a line about what happens, on standard error."""
         self._end_line()
-        write(sys.stderr, f"{text}\n")
+        complain(f"{text}\n")
 
     def _say(self, text: str) -> None:
-        write(sys.stdout, text)
+        say(text)
         self._midline = not text.endswith("\n")
 
     def _end_line(self) -> None:
@@ -58,9 +58,9 @@ class View:
     def _output(self, data: dict[str, Any]) -> None:
         if data["type"] == "stdout":
             self._end_line()
-            write(sys.stdout, data["content"])
+            pass_on(data["content"])
         elif data["type"] == "stderr":
-            write(sys.stderr, data["content"])
+            pass_on(data["content"], error=True)
         else:
             self.note(f"agentcmd: {data['content'].rstrip()}")
 
@@ -107,9 +107,3 @@ def _cut(text: str) -> str:
     """Keep a summary to one line of what can be shown."""
     line = "".join(each if each.isprintable() else " " for each in text)
     return line if len(line) <= SUMMARY else f"{line[:SUMMARY]}..."
-
-
-def write(stream: Any, text: str) -> None:
-    """Write text as UTF-8 whatever the locale says, because that is what the child wrote."""
-    stream.buffer.write(text.encode("utf-8", "surrogatepass"))
-    stream.buffer.flush()

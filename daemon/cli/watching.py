@@ -8,7 +8,6 @@ import contextlib
 import os
 import re
 import signal
-import sys
 import termios
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,11 +15,11 @@ from typing import Any, Protocol, TypeVar, cast
 
 from daemon.cli.connect import client
 from daemon.cli.drawing import draw
+from daemon.cli.printing import complain
 from daemon.cli.runs import is_over, whole_run
 from daemon.cli.telling import Lines
 from daemon.cli.timeline import ENDS, Timeline
 from daemon.cli.tty import Screen, Tty
-from daemon.cli.view import write
 from daemon.client import Client, ConnectionLost, Message, NoDaemon
 from daemon.core.errors import AgentcmdError, Unavailable
 
@@ -246,7 +245,7 @@ class Watching:
 
 def _tell(text: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may have gone
-        write(sys.stderr, f"agentcmd: {text}\n")
+        complain(f"agentcmd: {text}\n")
 
 
 def view_of(timeline: Timeline, *, as_json: bool) -> View:

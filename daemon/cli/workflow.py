@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from daemon.cli.connect import add_connection, client
-from daemon.cli.drawing import harmless, harmless_json, took
+from daemon.cli.drawing import harmless, took
 from daemon.cli.job import note, project_root
+from daemon.cli.printing import say, say_json
 from daemon.cli.run_output import artifacts, logs
 from daemon.cli.runs import pairs, run_of, values, whole_run
 from daemon.cli.tasks import table
@@ -148,7 +148,7 @@ async def list_(args: argparse.Namespace) -> int:
         )
         for each in workflows
     ]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 
@@ -178,7 +178,7 @@ async def validate(args: argparse.Namespace) -> int:
     for each in found:
         named = each["path"] if path is None else str(path)
         for line in _problems(each, named) if each in broken else (f"{named}: good",):
-            sys.stdout.write(harmless(line) + "\n")
+            say(harmless(line) + "\n")
     if not found:
         note(f"there is no workflow in {FOLDER}")
     return 1 if broken else 0
@@ -273,7 +273,7 @@ async def runs(args: argparse.Namespace) -> int:
         )
         for each in found["runs"]
     ]
-    sys.stdout.write(table(rows))
+    say(table(rows))
     return 0
 
 
@@ -288,10 +288,10 @@ async def show(args: argparse.Namespace) -> int:
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in run.items()
     ]
-    sys.stdout.write(table([(name, harmless(value)) for name, value in fields]))
+    say(table([(name, harmless(value)) for name, value in fields]))
     if steps:
         rows = [("STEP", "KIND", "STATE", "TRY", "TOOK", "ABOUT"), *map(_row, steps)]
-        sys.stdout.write("\n" + table(rows))
+        say("\n" + table(rows))
     return 0
 
 
@@ -393,11 +393,11 @@ def _print_begun(answer: Answer, *, as_json: bool) -> None:
     if as_json:
         _print_json(answer)
     else:
-        sys.stdout.write(answer["runId"] + "\n")
+        say(answer["runId"] + "\n")
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(harmless_json(json.dumps(value, ensure_ascii=False)) + "\n")
+    say_json(json.dumps(value, ensure_ascii=False) + "\n")
 
 
 def _cut(text: str) -> str:
