@@ -19,6 +19,7 @@ import structlog
 
 from daemon.core.channel_log import Batch, ChannelLog, FramedBatch, Subscribed
 from daemon.core.channels import matches
+from daemon.core.errors import Unavailable
 from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
 
@@ -325,7 +326,7 @@ class Fanout:
         else:
             try:
                 framed = await self._journal.page(where, position, PAGE_BYTES)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, Unavailable) as error:
                 log.error("fanout.page_failed", channel=where.name, error=str(error))
                 framed = []
             if who.behind.get(where) != position:

@@ -12,10 +12,9 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Self
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self
 
-import msgspec
 import structlog
 
 from daemon.core import frames
@@ -24,8 +23,11 @@ from daemon.core.channels import GLOBAL
 from daemon.core.errors import Unavailable
 from daemon.core.gate import Gate
 from daemon.core.histogram import Histogram
-from daemon.core.section import Bytes, Section, described
+from daemon.core.journal_settings import JournalSettings
+from daemon.core.shortening import shortened
 from daemon.core.store import OFFSET_BITS, Batch, Store
+
+__all__ = ["Journal", "JournalSettings"]
 
 log = structlog.get_logger(__name__)
 
@@ -34,28 +36,12 @@ SETTLE_TIMEOUT = 5.0
 STALLED_TIMEOUT = 0.5
 """Seconds for the last commit, and where the disk has refused the last one already."""
 
+FLUSH_TIMEOUT = 30.0
+READABLE_TIMEOUT = 5.0
+"""Seconds that a command waits for its commit, and a read for the commits before it."""
+
 COMMIT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 """Seconds; a commit takes 0.1 ms on an idle disk, and seconds on one that is overloaded."""
-
-
-class JournalSettings(Section):
-    """The event log: memory, disk, retention."""
-
-    ring_bytes: Annotated[Bytes, described("Newest events of one channel kept in memory")] = 1 << 20
-    ring_bytes_total: Annotated[Bytes, described("The same for all channels together")] = 64 << 20
-    pending_bytes: Annotated[
-        Bytes, described("Bytes not yet on disk at which children are no longer read")
-    ] = 1 << 20
-    reserve_bytes: Annotated[
-        Bytes, described("Bytes not yet on disk at which commands answer unavailable")
-    ] = 16 << 20
-    event_bytes: Annotated[Bytes, described("Largest event; more is cut and kept whole aside")] = (
-        1 << 20
-    )
-    keep_bytes: Annotated[Bytes, described("Disk for all events; 0: no limit")] = 4 << 30
-    keep_events: Annotated[int, described("Events of one channel; 0: no limit", ge=0)] = 1_000_000
-    keep_days: Annotated[float, described("Days that an event is kept; 0: no limit", ge=0)] = 30.0
-    prune_interval: Annotated[float, described("Seconds between two clean-ups", ge=0.05)] = 30.0
 
 
 class Journal:
@@ -95,6 +81,7 @@ class Journal:
         self._filled: Callable[[ChannelLog], None] = self._fill
         self._recent: OrderedDict[ChannelLog, None] = OrderedDict()
         self._ring_total = 0
+        self._stalling: asyncio.Future[None] | None = None
         self._barriers: list[asyncio.Future[None]] = []
         self._writing_barriers: list[asyncio.Future[None]] = []
         self.gate = Gate(lambda: self.pending, settings.pending_bytes)
@@ -168,19 +155,62 @@ class Journal:
         self._pending_size += len(values.get("body", b""))  # what may be large of a row
         self._schedule()
 
+    async def durable(self) -> None:
+        """Wait until everything written so far is on disk, however long a full disk lasts."""
+        barrier = self._barrier()
+        if barrier is not None:
+            await barrier
+
     async def flushed(self) -> None:
-        """Wait until everything written so far is on disk."""
+        """Wait until everything written so far is on disk; Unavailable if that takes too long.
+
+        It is written all the same, as soon as the disk takes it.
+        """
+        if not await self._waited(FLUSH_TIMEOUT):
+            raise Unavailable(
+                f"it is done, but not on disk yet ({self.stalled or 'the disk is slow'}); it is "
+                "lost if the daemon ends before the disk takes it"
+            )
+
+    async def readable(self) -> None:
+        """Wait until a read shows what was written so far, if the disk takes that soon.
+
+        Where it does not, a read tells what is committed.
+        """
+        await self._waited(READABLE_TIMEOUT)
+
+    async def _waited(self, seconds: float) -> bool:
+        """Wait for what is written so far; False when the disk refuses it, or it takes too long."""
+        barrier = self._barrier()
+        if barrier is None:
+            return True
+        if self.stalled is None:
+            stall = self._stalling = self._stalling or self._loop.create_future()
+            await asyncio.wait(
+                [barrier, stall], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        if not barrier.done() and self.stalled is not None:
+            await asyncio.wait([barrier], timeout=STALLED_TIMEOUT)  # it may be over at once
+        if barrier.done():
+            return True
+        for waiting in (self._barriers, self._writing_barriers):
+            if barrier in waiting:
+                waiting.remove(barrier)
+        return False
+
+    def _barrier(self) -> asyncio.Future[None] | None:
+        """Return what is done when everything written so far is on disk; None when it is."""
         if not self._pending and self._writing is None:
-            return
+            return None
         barrier: asyncio.Future[None] = self._loop.create_future()
         (self._barriers if self._pending else self._writing_barriers).append(barrier)
-        await barrier
+        return barrier
 
     async def settle(self) -> None:
         """Commit what is left; bounded, and said aloud where the disk does not take it."""
         try:
             async with asyncio.timeout(STALLED_TIMEOUT if self.stalled else SETTLE_TIMEOUT):
-                await self.flushed()
+                await self.durable()
         except TimeoutError:
             log.error("journal.unwritten", bytes=self.pending, reason=self.stalled)
 
@@ -301,21 +331,13 @@ class Journal:
         """Shorten an event over the limit; the whole one stays readable at its `href`."""
         if where.durable:
             self._pending.wholes.append((where.id << OFFSET_BITS | offset, body))
-        href = (
-            f"{self.base_path}/api/channels/{where.name}/events/{offset}" if where.durable else None
+        href = f"{self.base_path}/api/channels/{where.name}/events/{offset}"
+        return shortened(
+            data,
+            self.settings.event_bytes,
+            lambda short: frames.body(where.head_of(type_), short, offset, ts),
+            href=href if where.durable else None,
         )
-        decoded = msgspec.json.decode(data)
-        room = self.settings.event_bytes - 4096
-        for keep in (room // 4, room // 64, 256, 0):
-            short = _shortened(decoded, keep)
-            if not isinstance(short, dict):
-                short = {}
-            marked = {**short, "truncated": True} | ({"href": href} if href else {})
-            cut = frames.body(where.head_of(type_), frames.encode(marked), offset, ts)
-            if len(cut) <= self.settings.event_bytes:
-                return cut
-        marked = {"truncated": True} | ({"href": href} if href else {})
-        return frames.body(where.head_of(type_), frames.encode(marked), offset, ts)
 
     def _schedule(self) -> None:
         """One hand-off a loop turn, so that what one step writes is committed together."""
@@ -356,6 +378,9 @@ class Journal:
             log.info("journal.recovered")
         else:
             log.error("journal.stalled", reason=reason, pending=self.pending)
+            if self._stalling is not None:
+                self._stalling.set_result(None)
+                self._stalling = None
         for listener in self._stall_listeners:
             listener(reason)
 
@@ -386,14 +411,3 @@ class Journal:
     def _skip(self) -> None:
         for where in self.take_fresh():
             where.flushed = where.committed
-
-
-def _shortened(value: Any, keep: int) -> Any:
-    """Cut every string to `keep` characters, and every list to `keep` items."""
-    if isinstance(value, str):
-        return value[:keep]
-    if isinstance(value, list):
-        return [_shortened(item, keep) for item in value[:keep]]
-    if isinstance(value, Mapping):
-        return {key: _shortened(item, keep) for key, item in value.items()}
-    return value

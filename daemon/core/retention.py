@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import structlog
 
 from daemon.core.channel_log import ChannelLog
+from daemon.core.errors import Unavailable
 from daemon.core.journal import Journal, JournalSettings
-from daemon.core.store import Prune, oldest_first, used_bytes
+from daemon.core.store import OFFSET_BITS, Prune
+
+log = structlog.get_logger(__name__)
 
 DAY = 86_400.0
 
@@ -31,7 +37,10 @@ class Retention:
         """Prune now and then until cancelled."""
         while True:
             await asyncio.sleep(self._settings.prune_interval)
-            await self.prune()
+            try:
+                await self.prune()
+            except Unavailable as error:  # a file that cannot be read now may be later
+                log.warning("retention.failed", error=error.message)
 
     async def prune(self) -> None:
         """Bring every channel, and all together, within the settings once."""
@@ -97,3 +106,25 @@ class Retention:
         what = Prune(log.id, log.oldest_on_disk, upto, older_than)
         self._journal.store.prune(what, pruned)
         await done
+
+
+def oldest_first(db: sqlite3.Connection, channels: Iterable[tuple[int, int]]) -> list[int]:
+    """Order channels by the time of their oldest event, for retention by size."""
+    stamps = []
+    for id_, oldest in channels:
+        row = db.execute(
+            "SELECT ts FROM event WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+            ((id_ << OFFSET_BITS) + oldest, (id_ + 1) << OFFSET_BITS),
+        ).fetchone()
+        if row is not None:
+            stamps.append((row[0], id_))
+    return [id_ for _, id_ in sorted(stamps)]
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Tell how many bytes of the file are in use."""
+    count, free, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((count - free) * size)

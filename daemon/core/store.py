@@ -15,7 +15,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,16 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
+from daemon.core.damage import damaged, explained
 from daemon.core.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
 OFFSET_BITS = 40
 """An event's row id is `channel << OFFSET_BITS | offset`: one B-tree, each channel in one run."""
+
+READ_TIMEOUT = 60.0
+"""Seconds that a read waits for the file; it takes milliseconds where the disk answers."""
 
 RETRY_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between two tries of a commit that failed; the last one repeats."""
@@ -130,7 +134,11 @@ class Store:
                 raise
         except sqlite3.Error as error:
             self._readers.shutdown()
-            raise self._unusable(error) from None
+            raise StoreError(explained(self.path, error)) from None
+        except (TypeError, ValueError, OverflowError) as error:  # what it says of itself is rubbish
+            self._readers.shutdown()
+            log.error("store.unreadable", error=repr(error))
+            raise StoreError(damaged(self.path, str(error))) from None
         except BaseException:
             self._readers.shutdown()
             raise
@@ -161,8 +169,20 @@ class Store:
         self._queue.put((what, done))
 
     async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Run a query in the reader thread, on its own connection."""
-        return await self._loop.run_in_executor(self._readers, lambda: query(self._reading))
+        """Run a query in the reader thread, on its own connection.
+
+        StoreError where the file cannot be read, or not in time.
+        """
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                return await self._loop.run_in_executor(self._readers, lambda: query(self._reading))
+        except TimeoutError:
+            raise StoreError(
+                f"{self.path} could not be read within {READ_TIMEOUT:.0f} s; try again later"
+            ) from None
+        except sqlite3.Error as error:
+            log.error("store.read_failed", error=str(error))
+            raise StoreError(explained(self.path, error)) from None
 
     async def heads(self) -> list[Head]:
         """Read where every channel stands."""
@@ -173,10 +193,8 @@ class Store:
                 WHERE event.id > channel.id << {OFFSET_BITS}
                 AND event.id < (channel.id + 1) << {OFFSET_BITS}), 0)), oldest FROM channel
         """  # noqa: S608  # a number of our own
-        try:
-            return await self.read(lambda db: [Head(*row) for row in db.execute(every)])
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
+        rows = await self.read(lambda db: db.execute(every).fetchall())
+        return [Head(*row) for row in rows if _is_sound(row)]
 
     async def page(self, channel: int, after: int, upto: int, limit: int) -> list[bytes]:
         """Read bodies of one channel after an offset, up to about `limit` bytes."""
@@ -198,12 +216,6 @@ class Store:
             return found
 
         return await self.read(query)
-
-    def _unusable(self, error: sqlite3.Error) -> StoreError:
-        return StoreError(
-            f"cannot open {self.path}: {error}; "
-            "free the disk or move the file away, history begins anew without it"
-        )
 
     # What follows runs in the opening or the writing thread.
 
@@ -388,26 +400,12 @@ def _hopeless(error: Exception) -> bool:
     return isinstance(error, never)
 
 
-def oldest_first(db: sqlite3.Connection, channels: Iterable[tuple[int, int]]) -> list[int]:
-    """Order channels by the time of their oldest event, for retention by size."""
-    stamps = []
-    for id_, oldest in channels:
-        row = db.execute(
-            "SELECT ts FROM event WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-            ((id_ << OFFSET_BITS) + oldest, (id_ + 1) << OFFSET_BITS),
-        ).fetchone()
-        if row is not None:
-            stamps.append((row[0], id_))
-    return [id_ for _, id_ in sorted(stamps)]
-
-
-def used_bytes(db: sqlite3.Connection) -> int:
-    """Tell how many bytes of the file are in use."""
-    count, free, size = (
-        db.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((count - free) * size)
+def _is_sound(row: tuple[object, ...]) -> bool:
+    """Tell whether a channel's row is of the right types; else it is passed over."""
+    sound = tuple(type(each) for each in row) == (int, str, str, int, int)
+    if not sound:
+        log.error("store.row_damaged", where="channel", error=repr(row)[:200])
+    return sound
 
 
 def boot_id() -> str:

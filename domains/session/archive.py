@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from daemon.core.damage import passing_over
 from daemon.core.journal import Journal
 from daemon.core.listing import number_of
 from domains.session.images import told
@@ -54,7 +55,7 @@ class Archive:
 
     async def find(self, session_id: str, message_id: str) -> Message | None:
         """Read one message; None where there is none."""
-        await self._journal.flushed()
+        await self._journal.readable()
         query = (
             "SELECT body FROM session_message WHERE session = ? AND instr(body, ?) ORDER BY n DESC"
         )
@@ -112,7 +113,7 @@ class Archive:
         read: Callable[[bytes], Item],
     ) -> tuple[list[Item], str | None]:
         after = number_of(cursor)
-        await self._journal.flushed()  # a page shows what its reader has just seen
+        await self._journal.readable()  # a page shows what its reader has just seen
         query = f"SELECT n, body FROM {table} WHERE session = ? AND n > ? ORDER BY n LIMIT ?"  # noqa: S608  # our own table names
 
         def rows(db: sqlite3.Connection) -> tuple[list[Item], str | None]:
@@ -121,7 +122,8 @@ class Archive:
             for n, body in db.execute(query, (session_id, after, limit + 1)):
                 if len(found) == limit or size > PAGE_BYTES:
                     return found, str(last)
-                found.append(read(body))
+                with passing_over(table):
+                    found.append(read(body))
                 size += len(body)
                 last = n
             return found, None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from daemon.core.damage import decoded, passing_over
 from daemon.core.journal import Journal
 from domains.session import archive
 from domains.session.commands import CreateSession, ListSessions, Session
@@ -70,17 +71,20 @@ class SessionRecords:
 
     async def request(self, id_: str) -> CreateSession | None:
         """Read what a session was created with; None where that was not kept yet."""
-        await self._journal.flushed()
+        await self._journal.readable()
 
         def found(db: sqlite3.Connection) -> CreateSession | None:
             row = db.execute("SELECT request FROM session WHERE id = ?", (id_,)).fetchone()
-            return _decode_request(row[0]) if row and row[0] else None
+            if row and row[0]:
+                with passing_over("session.request"):
+                    return _decode_request(row[0])
+            return None
 
         return await self._journal.store.read(found)
 
     async def agent_sessions(self, agent: str) -> set[str]:
         """Read the names that an agent has given to the conversations known here."""
-        await self._journal.flushed()
+        await self._journal.readable()
         query = (
             "SELECT json_extract(CAST(body AS TEXT), '$.agentSessionId') FROM session "
             "WHERE agent = ?"
@@ -111,9 +115,9 @@ class SessionRecords:
         return await self._read(query, (*values, limit))
 
     async def _read(self, query: str, values: Sequence[object]) -> list[Session]:
-        await self._journal.flushed()  # a list shows what its reader has just done
+        await self._journal.readable()  # a list shows what its reader has just done
 
         def rows(db: sqlite3.Connection) -> list[Session]:
-            return [_decode(body) for (body,) in db.execute(query, tuple(values))]
+            return decoded(db.execute(query, tuple(values)), _decode, "session")
 
         return await self._journal.store.read(rows)

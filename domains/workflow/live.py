@@ -230,7 +230,7 @@ class LiveRun:
             attempt = known.attempt if known is not None and known.state != "cancelled" else 1
             self.timeline.start(spec, attempt)
             if spec.outside:
-                await self._journal.flushed()
+                await self._journal.durable()
             return self.timeline.complete(spec.id, await self._attempt(spec, effect))
         except StepFailure as failure:
             tried = self.timeline[spec.id].attempt

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from daemon.core.damage import decoded, passing_over
 from daemon.core.journal import Journal
 from domains.workflow.commands import ListRuns, Run, StepRecord
 
@@ -195,7 +196,7 @@ class RunRecords:
         self, run_id: str, after: int, limit: int
     ) -> tuple[list[StepRecord], int | None]:
         """Read steps of a run from a number on, and give the number from which there are more."""
-        await self._journal.flushed()
+        await self._journal.readable()
         query = (
             "SELECT number, body FROM workflow_step WHERE run = ? AND number >= ? "
             "ORDER BY number LIMIT ?"
@@ -207,7 +208,8 @@ class RunRecords:
             for number, body in db.execute(query, (run_id, after, limit + 1)):
                 if len(found) == limit or size > PAGE_BYTES:
                     return found, number
-                found.append(_decode_step(body))
+                with passing_over("workflow_step"):
+                    found.append(_decode_step(body))
                 size += len(body)
             return found, None
 
@@ -246,16 +248,16 @@ class RunRecords:
         )
 
     async def _runs(self, clause: str, values: Sequence[object]) -> list[Run]:
-        await self._journal.flushed()  # a list shows what its reader has just done
+        await self._journal.readable()  # a list shows what its reader has just done
         query = f"SELECT body FROM workflow_run {clause}"  # noqa: S608  # our own words
 
         def rows(db: sqlite3.Connection) -> list[Run]:
-            return [_decode_run(body) for (body,) in db.execute(query, tuple(values))]
+            return decoded(db.execute(query, tuple(values)), _decode_run, "workflow_run")
 
         return await self._journal.store.read(rows)
 
     async def _stored(self, where: str, values: Sequence[object]) -> list[Stored]:
-        await self._journal.flushed()
+        await self._journal.readable()
         runs = f"SELECT id, body, source, verdict FROM workflow_run WHERE {where} ORDER BY id"  # noqa: S608
         inner = f"(SELECT id FROM workflow_run WHERE {where})"  # noqa: S608
         steps = (
@@ -268,20 +270,22 @@ class RunRecords:
         )
 
         def rows(db: sqlite3.Connection) -> list[Stored]:
-            found = {
-                id_: Stored(
-                    _decode_run(body), source, [], [], _decode_verdict(verdict) if verdict else None
-                )
-                for id_, body, source, verdict in db.execute(runs, tuple(values))
-            }
+            found: dict[str, Stored] = {}
+            for id_, body, source, verdict in db.execute(runs, tuple(values)):
+                with passing_over("workflow_run"):
+                    told = _decode_verdict(verdict) if verdict else None
+                    found[id_] = Stored(_decode_run(body), source, [], [], told)
             numbers: dict[str, list[int]] = {id_: [] for id_ in found}
             written: Counter[str] = Counter()
             for run, number, body in db.execute(steps, tuple(values)):
-                found[run].steps.append(_decode_step(body))
-                numbers[run].append(number)
-                written[run] += len(body)
+                with passing_over("workflow_step"):
+                    if run in found:
+                        found[run].steps.append(_decode_step(body))
+                        numbers[run].append(number)
+                        written[run] += len(body)
             for run, number, name, data in db.execute(events, tuple(values)):
-                found[run].events.append((number, name, data))
+                if run in found:
+                    found[run].events.append((number, name, data))
             return [
                 each._replace(numbers=numbers[id_], written=written[id_])
                 for id_, each in found.items()

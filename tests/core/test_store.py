@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -352,3 +353,37 @@ async def test_a_file_that_is_refused_is_let_go(tmp_path, text):
         await heads(path)
     assert open_descriptors() <= before
     assert "a.db" in caught.value.message
+
+
+@pytest.mark.parametrize("row", ["('journal', 'one')", "('journal', x'00ff')"])
+async def test_a_file_whose_own_notes_are_rubbish_is_refused_with_a_sentence(tmp_path, row):
+    path = tmp_path / "a.db"
+    await heads(path)
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"INSERT OR REPLACE INTO schema VALUES {row}")
+    with pytest.raises(StoreError, match="it is damaged"):
+        await heads(path)
+
+
+async def test_a_channel_whose_row_is_rubbish_is_passed_over(tmp_path):
+    path = tmp_path / "a.db"
+    await write_channel(path)
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO channel VALUES (99, x'ff', 'e', 'many', 1)")
+    assert [each.id for each in await heads(path)] == [1]
+
+
+async def test_a_read_that_fails_is_a_sentence(tmp_path):
+    async with opened(tmp_path / "a.db") as store:
+        with pytest.raises(StoreError, match="cannot use"):
+            await store.read(lambda db: db.execute("SELECT * FROM gone"))
+
+
+async def test_a_read_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "READ_TIMEOUT", 0.01)
+    freed = threading.Event()
+    async with opened(tmp_path / "a.db") as store:
+        with pytest.raises(StoreError, match=r"could not be read within"):
+            await store.read(lambda _: freed.wait(30))
+        freed.set()
+        monkeypatch.setattr(module, "READ_TIMEOUT", 30)

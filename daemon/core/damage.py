@@ -1,0 +1,70 @@
+"""A database that cannot be used: sentences that say why, and rows that are passed over."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+def explained(path: Path, error: sqlite3.Error) -> str:
+    """Say what is wrong with the file, and what helps without losing anything."""
+    match (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return f"cannot use {path}: its disk is full; free some of it"
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return _not_opened(path, error)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return damaged(path, str(error))
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return f"cannot use {path}: another program uses it ({error}); end that, and try again"
+    return f"cannot use {path}: {error}; 'agentcmd doctor' looks closer"
+
+
+def _not_opened(path: Path, error: sqlite3.Error) -> str:
+    if path.is_dir():
+        return f"cannot open {path}: it is a folder, and should be a file; move it elsewhere"
+    if not path.parent.is_dir():
+        return f"cannot open {path}: there is no folder {path.parent}"
+    return (
+        f"cannot open {path}: permission denied ({error}); let this user write the file and its "
+        "folder, or choose another --state-dir"
+    )
+
+
+def damaged(path: Path, why: str) -> str:
+    """Say that the file is damaged, and what helps without losing anything."""
+    return (
+        f"cannot open {path}: it is damaged ({why}). Nothing of it is deleted: move the file away "
+        f"together with {path.name}-wal and {path.name}-shm, keep them, and put a backup in its "
+        f"place, or what 'sqlite3 {path.name} .recover' still finds"
+    )
+
+
+def decoded(
+    rows: Iterable[tuple[bytes]], decode: Callable[[bytes], Result], where: str
+) -> list[Result]:
+    """Decode rows; one that is damaged is passed over, and logged."""
+    found = []
+    for (body,) in rows:
+        with passing_over(where):
+            found.append(decode(body))
+    return found
+
+
+@contextlib.contextmanager
+def passing_over(where: str) -> Iterator[None]:
+    """Pass a damaged row over, and log it: the others are good."""
+    try:
+        yield
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+        log.error("store.row_damaged", where=where, error=str(error))
