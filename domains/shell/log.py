@@ -19,7 +19,8 @@ from daemon.core.errors import Conflict
 from daemon.core.fanout import Subscriber
 from domains.shell.cut import safe_start
 from domains.shell.events import ShellOutput
-from domains.shell.modes import Modes, Tracker
+from domains.shell.modes import Tracker
+from domains.shell.modes_kept import Modes
 from domains.shell.queries import REACH, silenced
 
 RESET = b"\x1bc"

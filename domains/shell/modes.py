@@ -1,7 +1,7 @@
 """What a terminal has been told that a viewer who comes later cannot see in the end of its output.
 
-A `Tracker` reads the output as it passes and keeps the `Modes` that a fresh terminal needs, as
-xterm.js understands them, and besides the title and the folder.
+A `Tracker` reads the output as it passes and keeps the `Modes` that a fresh terminal needs, and
+besides the title and the folder.
 
 A chunk may hold tens of thousands of sequences, so little is done for each. Of equal ones only the
 last is looked at, for most set something whatever it was before; only what saves and restores
@@ -19,6 +19,12 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from domains.shell.cut import NOISE, seven_bit, unfinished, without_noise
+from domains.shell.keyboard import (
+    keyboard_step,
+    resources_set,
+    stepped,
+)
+from domains.shell.modes_kept import INITIAL, Modes
 
 HELD = 4 << 10
 """Bytes kept of a sequence that has not ended; what follows up to its end is passed over."""
@@ -38,19 +44,17 @@ TITLE = 1000
 SCREENS = frozenset({47, 1047, 1049})
 MICE = frozenset({9, 1000, 1001, 1002, 1003})
 ENCODINGS = frozenset({1005, 1006, 1015, 1016})
-SWITCHES = frozenset({1, 5, 6, 7, 12, 25, 1004, 1007, 2004})
+SWITCHES = frozenset({1, 5, 6, 7, 12, 25, 45, 67, 1004, 1007, 2004, 2027, 2031, 2048, 5522, 9001})
 """The private modes that are on or off each by itself; of the others one is on, or none."""
 
-INITIAL = frozenset({7, 25})
-"""The switches that are on after a reset: autowrap and the cursor."""
-
-OUTLIVES_SOFT_RESET = frozenset({5, 12, 1007})
+OUTLIVES_SOFT_RESET = frozenset({5, 12, 67, 1007, 2027, 2031, 2048, 5522, 9001})
 
 _BEGIN = rb"\x1b(?!\[[0-;]*+[A-Zm])[%b]*+" % NOISE  # most move the cursor or colour the text
 _CURSOR = rb"[78](?:\x1b[78])*+"  # only the first of a run saves or restores anything else
 _SEQUENCE = (
     rb"%(begin)b(?:"
     rb"\[[%(noise)b -?]*+[hlpqrsu]"
+    rb"|\[[%(noise)b]*+>[%(noise)b0-;]*+[fmn]"
     rb"|\][^\x07\x18\x1a\x1b]*+(?![\x18\x1a])"
     rb"|[]PX^_][^\x18\x1a\x1b]*+[\x18\x1a]?+"  # passed over: what is in a string is no event
     rb"|[()][%(noise)b]*+[0-~]"
@@ -90,65 +94,7 @@ _Colours = bytes | tuple["_Colours", int, int]
 
 _SAVE: _Steps = (("save", 0),)
 _LOAD: _Steps = (("load", 0),)
-
-
-class Modes(msgspec.Struct, frozen=True, kw_only=True):
-    """The state at one place of the output; as it is here after a reset (ESC c)."""
-
-    screen: int = 0
-    """The private mode that entered the alternate screen, 0 on the normal one."""
-
-    mouse: int = 0
-    encoding: int = 0
-    private: frozenset[int] = INITIAL
-    """Those of `SWITCHES` that are on."""
-
-    insert: bool = False
-    line_feed: bool = False
-    keypad: bool = False
-    region: tuple[int, int] | None = None
-    """The first and the last row that scroll, from 1; 0 for the last of the screen."""
-
-    g0: bytes = b"B"
-    g1: bytes = b"B"
-    shifted: bool = False
-    cursor_style: int = 0
-    colours: bytes = b""
-    """The parameters of an SGR that makes the colours and attributes."""
-
-    saved: tuple[bytes, bytes] = (b"", b"")
-    """The colours saved with the cursor of the normal and of the alternate screen."""
-
-    pending: bytes = b""
-    """The beginning of the sequence within which this place is."""
-
-    def restore(self) -> bytes:
-        """Bring a terminal that was just reset by ESC c into these modes.
-
-        The cursor and the line feed mode are always told: xterm.js does not reset them.
-        """
-        numbers = (self.screen, self.mouse, self.encoding)
-        parts = [b"\x1b[?%dh" % number for number in numbers if number]
-        if self.region:
-            parts.append(b"\x1b[%d;%dr" % self.region)
-        for number in sorted(self.private ^ INITIAL | {25}):
-            parts += b"\x1b[?%d" % number, _on(number in self.private)
-        parts += b"\x1b[20", _on(self.line_feed)
-        if self.insert:
-            parts.append(b"\x1b[4h")
-        if self.keypad:
-            parts.append(b"\x1b=")
-        if self.cursor_style:
-            parts.append(b"\x1b[%d q" % self.cursor_style)
-        if self.g0 != b"B":
-            parts += b"\x1b(", self.g0
-        if self.g1 != b"B":
-            parts += b"\x1b)", self.g1
-        if self.shifted:
-            parts.append(b"\x0e")
-        if self.colours:
-            parts.append(b"\x1b[%bm" % self.colours)
-        return b"".join(parts)
+_KEYBOARD = frozenset({"push", "pop", "flags"})
 
 
 _RESET = msgspec.structs.asdict(Modes())
@@ -259,6 +205,12 @@ def _csi(now: dict[str, Any], body: bytes, final: bytes) -> _Steps:
         return _switched(now, _numbers(body[1:]), final == b"h")
     if final in b"su" and not body:
         return _SAVE if final == b"s" else _LOAD
+    if final == b"u":
+        step = keyboard_step(body, _numbers(body[1:]))
+        return (step,) if step else ()
+    if body.startswith(b">") and final in b"fmn":
+        name = "formats" if final == b"f" else "modifiers"
+        now[name] = resources_set(now[name], final, _numbers(body[1:]))
     if final == b"p" and body == b"!":
         now |= _SOFT_RESET
         now["private"] = INITIAL | now["private"] & OUTLIVES_SOFT_RESET
@@ -311,6 +263,7 @@ def _followed(
     texts = pieces[::2]
     screen, region, colours = now["screen"], now["region"], now["colours"]
     saved: list[_Colours] = [*now["saved"]]
+    keyboard = [*now["keyboard"]]
     since = 0  # the first text that is not yet in the colours
     for at, event in enumerate(pieces[1::2], 1):
         for name, value in steps.get(event, ()):
@@ -321,6 +274,8 @@ def _followed(
                 colours, since = saved[screen > 0], at
             elif name == "region":
                 region = value
+            elif name in _KEYBOARD:
+                keyboard[screen > 0] = stepped(keyboard[screen > 0], name, value)
             elif name == "screen":
                 if (screen > 0) != (value > 0):
                     screen, region = value, None  # each screen has its own region
@@ -329,7 +284,13 @@ def _followed(
                 saved[screen > 0] = b""
     last = _read_colours((colours, since, len(texts)), texts)
     both = tuple(_read_colours(each, texts) for each in saved)
-    return {"screen": screen, "region": region, "colours": last, "saved": both}
+    return {
+        "screen": screen,
+        "region": region,
+        "colours": last,
+        "saved": both,
+        "keyboard": (keyboard[0], keyboard[1]),
+    }
 
 
 def _read_colours(colours: _Colours, texts: list[bytes]) -> bytes:
@@ -393,10 +354,6 @@ def _numbers(body: bytes) -> list[int]:
         return [int(body)]
     parts = [part.partition(b":")[0] for part in body.split(b";", PARAMETERS)[:PARAMETERS]]
     return [int(part) if part.isdigit() and len(part) < 10 else 0 for part in parts]
-
-
-def _on(on: bool) -> bytes:
-    return b"h" if on else b"l"
 
 
 def _printable(text: bytes) -> str:

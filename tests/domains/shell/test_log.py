@@ -13,7 +13,8 @@ from daemon.core import frames
 from daemon.core.errors import Conflict
 from daemon.core.fanout import Subscriber
 from domains.shell.log import RESYNC_BYTES, Chunk, TerminalLog
-from domains.shell.modes import Modes, Tracker
+from domains.shell.modes import Tracker
+from domains.shell.modes_kept import Modes
 
 
 class Viewer(Subscriber):

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xterm import Emulator
 
-from domains.shell.modes import HELD, Modes, Tracker
+from domains.shell.modes import HELD, Tracker
+from domains.shell.modes_kept import Modes
 
 RESET = b"\x1bc"
 
 switches = st.builds(
     lambda numbers, final: b"\x1b[?%b%b" % (b";".join(b"%d" % n for n in numbers), final),
     st.lists(
-        st.sampled_from([1, 6, 7, 25, 66, 9, 1000, 1002, 1003, 1004, 1006, 2004]),
+        st.sampled_from([1, 6, 7, 25, 45, 66, 2031, 9, 1000, 1002, 1003, 1004, 1006, 2004]),
         min_size=1,
         max_size=3,
     ),
@@ -33,7 +34,8 @@ colours = st.builds(
     ),
 )
 others = st.sampled_from(
-    [b"\x1b=", b"\x1b>", b"\x1b[4h", b"\x1b[4l", b"\x1b[20h", b"\x1b[20l", b"\x1b[!p"]
+    [b"\x1b[>1u", b"\x1b[<u", b"\x1b[=6;2u", b"\x1b[>4;2m", b"\x1b[>4n", b"\x1b[>m"]
+    + [b"\x1b=", b"\x1b>", b"\x1b[4h", b"\x1b[4l", b"\x1b[20h", b"\x1b[20l", b"\x1b[!p"]
     + [b"\x1b[%b q" % style for style in (b"", b"0", b"1", b"4", b"6", b"9")]
     + [
         b"\x1b]0;\x1b\\",
@@ -251,3 +253,40 @@ def test_a_title_is_what_the_program_says_without_control_characters(output, tit
 )
 def test_a_folder_is_the_path_of_its_url(output, folder):
     assert tracked(output).folder == folder
+
+
+def test_the_keyboards_flags_are_a_stack_of_each_screen():
+    modes = tracked(b"\x1b[=1u\x1b[>5u\x1b[?1049h\x1b[>1u\x1b[>31u\x1b[<u\x1b[=8;2u").modes
+    assert modes.keyboard == ((1, 5), (0, 9))
+    assert modes.restore().startswith(b"\x1b[=1u\x1b[>5u\x1b[?1049h\x1b[>9u")
+    assert tracked(modes.restore()).modes.keyboard == modes.keyboard
+    left = tracked(b"\x1b[<9u\x1b[?1049l\x1b[=1;3u", modes=modes).modes
+    assert left.keyboard == ((1, 4), (0,))
+    assert tracked(b"\x1b[>1u" * 1000).modes.keyboard[0] == (1,) * 8
+    assert tracked(RESET, modes=modes).modes == Modes()
+
+
+@pytest.mark.parametrize(
+    ("output", "restored"),
+    [
+        (b"\x1b[>4;2m", b"\x1b[>4;2m"),
+        (b"\x1b[>4;2m\x1b[>4m", b""),
+        (b"\x1b[>1;3m\x1b[>4;1m", b"\x1b[>1;3m\x1b[>4;1m"),
+        (b"\x1b[>1;3m\x1b[>4;1m\x1b[>m", b""),
+        (b"\x1b[>4;1m\x1b[>4n", b"\x1b[>4n"),
+        (b"\x1b[>4;1f", b"\x1b[>4;1f"),
+        (b"\x1b[?9001;5522;45;67;2027h", b"\x1b[?45h\x1b[?67h\x1b[?2027h\x1b[?5522h\x1b[?9001h"),
+    ],
+)
+def test_how_keys_are_reported_is_restored(output, restored):
+    modes = tracked(output).modes
+    begun = tracked(*(output[at : at + 1] for at in range(len(output)))).modes
+    assert begun == modes
+    again = modes.restore().replace(b"\x1b[?25h", b"").replace(b"\x1b[20l", b"")
+    assert again == restored
+    assert tracked(RESET, modes=modes).modes == Modes()
+
+
+def test_colours_beside_the_keyboards_flags_are_read():
+    modes = tracked(b"\x1b[31m\x1b[>1u\x1b[1m\x1b7\x1b[>4;2m\x1b[32m").modes
+    assert (modes.colours, modes.saved[0]) == (b"1;32", b"1;31")
