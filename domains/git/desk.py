@@ -157,7 +157,7 @@ class Desk:
 
     async def _require_ours(self, work: Work) -> None:
         """Refuse a folder among the worktrees that is of another repository than the project's."""
-        own = await look_up(self.projects.root(work.project_id))
+        own = await look_up(self.projects.root(work.project_id), trusted=work.trusted)
         if own.common_dir != work.repository.common_dir:
             raise Conflict(f"{work.root} is no worktree of this project's repository")
 
@@ -212,7 +212,8 @@ class Desk:
 
         With `around` the work tree may be a folder in a repository, which is only read then.
         """
-        work.repository = await (look_around if around else look_up)(work.root)
+        find = look_around if around else look_up
+        work.repository = await find(work.root, trusted=work.trusted)
         if not work.trusted:
             await self.configurations.require_harmless(work.repository, changes=not work.reads)
 

@@ -43,43 +43,46 @@ class Stamp(NamedTuple):
     mtime_ns: int
 
 
-async def look_up(root: str) -> Repository:
+async def look_up(root: str, *, trusted: bool = False) -> Repository:
     """Find the repository whose work tree a folder is; Conflict says why it is none.
 
-    It is looked for before anybody knows whether it is to be trusted. So only file names and the
-    files that name a folder are read here: no configuration (GitPython's `Repo` reads it, and what
-    it includes) and nothing that may block.
+    One that is elsewhere has to name the folder as its work tree, unless the project is `trusted`:
+    a link `.git`, or a git dir made by `--separate-git-dir`, does not.
+
+    It is looked for before anybody knows whether the repository is to be trusted. So only file
+    names and the files that name a folder are read here: no configuration (GitPython's `Repo`
+    reads it, and what it includes) and nothing that may block.
     """
-    return await asyncio.to_thread(_look_up, root)
+    return await asyncio.to_thread(_look_up, root, trusted=trusted)
 
 
-async def look_around(root: str) -> Repository:
+async def look_around(root: str, *, trusted: bool = False) -> Repository:
     """Find the repository that a folder is in, at its top or deeper; Conflict says why none.
 
     One above it counts for those who only read, as it does for git: on the same file system, and
     owned by the daemon's user, so that nobody else's folder above says anything.
     """
-    return await asyncio.to_thread(_look_around, root)
+    return await asyncio.to_thread(_look_around, root, trusted=trusted)
 
 
-def _look_around(root: str) -> Repository:
+def _look_around(root: str, *, trusted: bool) -> Repository:
     if not os.path.isdir(root) or os.path.lexists(Path(root, ".git")):  # noqa: PTH112
-        return _look_up(root)
+        return _look_up(root, trusted=trusted)
     device = Path(root).stat().st_dev
     for place in Path(root).parents:
         found = place.stat()
         if place.name == ".git" or found.st_dev != device:
             break
         if os.path.lexists(place / ".git"):
-            repository = _look_up(str(place))
+            repository = _look_up(str(place), trusted=trusted)
             owners = {found.st_uid, Path(repository.git_dir).stat().st_uid}
             if owners != {os.geteuid()}:
                 break
             return repository
-    return _look_up(root)
+    return _look_up(root, trusted=trusted)
 
 
-def _look_up(root: str) -> Repository:
+def _look_up(root: str, *, trusted: bool) -> Repository:
     if not Path(root).is_dir():
         raise Conflict(f"the folder {root} is gone")
     git_dir = git_dir_of(root)
@@ -91,10 +94,12 @@ def _look_up(root: str) -> Repository:
     if common_dir is None:
         raise _none(root)
     found = Repository(root, git_dir, common_dir)
-    if not _belongs(found):
+    if not trusted and not _belongs(found):
+        linked = git_dir != common_dir
+        mends = "'git worktree repair' mends that, or " if linked else ""
         raise Conflict(
-            f"the repository of {root} is {found.git_dir}, which does not name it as its work "
-            "tree; 'git worktree repair' mends that where it is meant"
+            f"the repository of {root} is {git_dir}, which does not name it as its work tree: "
+            f"where that is meant, {mends}trust the project: 'agentcmd project trust ID'"
         )
     return found
 

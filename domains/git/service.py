@@ -135,7 +135,8 @@ class GitService:
             self._since_pruned = 0
             once.prune(self._journal)
         try:
-            repository = await look_up(self._desk.root_of(command))
+            trusted = self._desk.projects.trusts(command.project_id)
+            repository = await look_up(self._desk.root_of(command), trusted=trusted)
         except AgentcmdError:
             repository = None
         self._desk.once[id_] = await once.settled(self._journal, id_, repository)
@@ -221,7 +222,8 @@ class GitService:
             )
             if await asyncio.to_thread(Path(root).is_dir):
                 try:
-                    repository = await look_up(root)
+                    trusted = self._desk.projects.trusts(project_id)
+                    repository = await look_up(root, trusted=trusted)
                 except AgentcmdError:
                     continue
                 removed = await asyncio.to_thread(remove_left, repository, started)

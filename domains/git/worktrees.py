@@ -277,7 +277,7 @@ async def _merged(git: Work, head: str | None, branch: str | None, main: Listed)
 async def _require_own(git: Work, entry: Listed) -> None:
     """Raise Conflict for a folder that is there, and no work tree of this repository."""
     if await asyncio.to_thread(Path(entry.path).exists):
-        found = await look_up(entry.path)
+        found = await look_up(entry.path, trusted=git.trusted)
         if found.common_dir != git.repository.common_dir:
             raise Conflict(f"{shown(entry.path)} belongs to another repository")
 
