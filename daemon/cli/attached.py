@@ -14,6 +14,7 @@ from daemon.cli.job import SIGNALS, note
 from daemon.cli.printing import complain
 from daemon.cli.stdin import Stdin
 from daemon.cli.tty import DETACH, RESTORE, Screen, Tty
+from daemon.cli.undoing import OURS, Undoing
 from daemon.client import Client, ConnectionLost, NoDaemon, Output, Status
 from daemon.core.errors import AgentcmdError, Forbidden, NotFound, RateLimited, Unavailable
 
@@ -120,7 +121,9 @@ class Attached:
     ) -> int:
         """Stay until the end, of whatever; gives the exit code."""
         self._daemon, self._id, self._writes = daemon, terminal, writes
-        self._screen = Screen()
+        self._screen, self._undoing = Screen(), Undoing()
+        if self._tty.shows:
+            self._screen.say(OURS)
         works = (self._show(since), self._listen(), self._type(), self._fit(), self._watch())
         tasks = [self._begin(work) for work in works]
         try:
@@ -128,7 +131,8 @@ class Attached:
                 try:
                     ending = await self._left
                 finally:
-                    self._screen.close(RESTORE if self._tty.shows else b"")
+                    last = self._undoing.undo(RESTORE, ours=True) if self._tty.shows else b""
+                    self._screen.close(last)
             if ending.line:
                 self._say_last(ending.line)
         finally:
@@ -230,8 +234,12 @@ class Attached:
 
     async def _put(self, output: Output, *, first: bool) -> None:
         if output.fresh:
-            await self._screen.show(self._tty.beginning(output.data, first=first))
+            undone = self._undoing.undo(RESTORE, ours=False)
+            self._undoing.feed(output.data.removeprefix(b"\x1bc"))
+            await self._screen.show(self._tty.beginning(output.data, first=first, undone=undone))
             return
+        if self._tty.shows:
+            self._undoing.feed(output.data)
         await self._screen.show(output.data)
         with contextlib.suppress(ConnectionLost):
             shown = {"terminalId": self._id, "offset": output.end}

@@ -37,11 +37,10 @@ RESTORE = b"".join(
         b"\x1b[?9;1000;1002;1003;1005;1006;1015;1016l",  # mouse
         b"\x1b[?1;5;1004;2004;2026l\x1b>",  # application keys, reports of focus, pastes
         b"\x1b[?7;25h\x1b[4l\x1b[20l\x1b[0 q",  # wrap, cursor, insertion, line feeds, its shape
-        b"\x1b[=0u\x1b[>4m",  # the keyboard protocols of kitty and xterm
         b"\x1b(B\x0f\x1b[m",  # characters and colours
     )
 )
-"""Brings a terminal back from whatever a program has made of it, and erases nothing."""
+"""Brings a terminal back from what programs often make of it, and erases nothing."""
 
 
 class Tty:
@@ -90,8 +89,10 @@ class Tty:
             with contextlib.suppress(termios.error):
                 tty.setraw(0, termios.TCSANOW)
 
-    def beginning(self, data: bytes, *, first: bool) -> bytes:
+    def beginning(self, data: bytes, *, first: bool, undone: bytes = RESTORE) -> bytes:
         """Translate a reset and modes for a terminal that has other things on it as well.
+
+        `undone` brings it back from what was made of it until now.
 
         ESC c would erase more than the screen in many. What stands on the screen at `first` goes
         up to where one can scroll back to.
@@ -99,7 +100,7 @@ class Tty:
         if not self.shows:
             return b""
         up = b"\r" + b"\n" * (self.size()[1] - 1) if first else b""
-        return RESTORE + up + b"\x1b[H\x1b[J" + data.removeprefix(b"\x1bc")
+        return undone + up + b"\x1b[H\x1b[J" + data.removeprefix(b"\x1bc")
 
 
 @dataclass(frozen=True, slots=True)
