@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
 
 from daemon.core.commands import Caller, handles
@@ -25,6 +26,7 @@ from domains.git.commands.staging import (
 from domains.git.desk import Desk, Work
 from domains.git.snapshots import DISCARDED, Below, Change
 from domains.git.staging import chosen
+from domains.git.submodules import check_out
 
 KEPT = 30 * 24 * 3600.0
 """Seconds for which it can be had back."""
@@ -55,8 +57,11 @@ class Discarding:
                 untracked = "" if command.untracked else "; for new files say untracked: true"
                 raise Conflict(f"there is nothing to discard there{untracked}")
             id_ = new_id()
+            links = [each for each in wanted if each.mode == snapshots.SUBMODULE]
+            files = [each for each in wanted if each.mode != snapshots.SUBMODULE]
             async with snapshots.kept(git, DISCARDED + id_, _message(git)) as lost:
-                await lost.write(wanted)
+                await _follow(git, links)  # first: it may be refused
+                await lost.write(files)
             await _refresh(git)
             await snapshots.prune(git, DISCARDED, self._desk.calendar.now() - KEPT)
             paths = [each.path for each in lost.changes]
@@ -84,11 +89,13 @@ class Discarding:
                 undo_ref=DISCARDED + undo,
                 message=_message(git),
             )
+            links = await _links_of(git, commit, command.paths)
+            await _follow(git, links)
             await _refresh(git)
             return DiscardRestored(
-                written=restored.written,
+                written=[*restored.written, *snapshots.shown([each.path for each in links])],
                 removed=restored.removed,
-                written_count=restored.written_count,
+                written_count=restored.written_count + len(links),
                 removed_count=restored.removed_count,
                 discard_id=undo if restored.undo else None,
             )
@@ -156,10 +163,26 @@ async def _refresh(git: Work) -> None:
     await git.run("update-index", "-q", "--refresh", ok=(0, 1, 128))
 
 
+async def _follow(git: Work, links: Sequence[Change]) -> None:
+    """Check out these commits in submodules; the ones that were there stay in their reflogs."""
+    for each in links:
+        await check_out(git, os.fsdecode(each.path), each.object_id.decode())
+
+
+async def _links_of(git: Work, commit: str, paths: Sequence[str] | None) -> list[Change]:
+    """List the submodules of which something was kept."""
+    wanted = Below(paths) if paths is not None else None
+    return [
+        each
+        for each in await snapshots.changes(git, f"{commit}^", commit)
+        if each.mode == snapshots.SUBMODULE and (wanted is None or each.path in wanted)
+    ]
+
+
 async def _unstaged(git: Work, paths: Sequence[str] | None) -> list[Change]:
     """List how tracked files would be written as the index has them; Conflict for unmerged ones."""
     said = await git.run(
-        *("diff", "--raw", "-z", "--no-renames", "--no-abbrev", "--ignore-submodules=all"),
+        *("diff", "--raw", "-z", "--no-renames", "--no-abbrev", "--ignore-submodules=dirty"),
         *("--no-ext-diff", "--no-textconv"),
     )
     return await asyncio.to_thread(_as_in_index, said.stdout, paths)

@@ -62,6 +62,14 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
             "RPC failed",
         ),
     ),
+    (
+        Conflict,
+        (
+            "a submodule is in a folder of this machine, which git clones only where you say so: "
+            "git config --global protocol.file.allow always"
+        ),
+        (r"transport 'file' not allowed[\s\S]{0,2000}submodule",),
+    ),
     (BadRequest, "that transport is not allowed", ("transport '[^']*' not allowed",)),
     (
         NotFound,

@@ -81,7 +81,12 @@ def variables(
     editor = EDITOR if command_of(args) in EDITING else {}
     locks = {"GIT_OPTIONAL_LOCKS": "0"} if reads else {}
     around = {"GIT_CEILING_DIRECTORIES": top.rpartition("/")[0] or "/"}
-    return {**environment(environ, trusted=trusted), **editor, **locks, **around}
+    own = environment(environ, trusted=trusted)
+    if command_of(args) == "submodule":  # their addresses are foreign: git's own rules for such
+        own.pop("GIT_ALLOW_PROTOCOL", None)
+        if "GIT_ALLOW_PROTOCOL" in environ:
+            own["GIT_ALLOW_PROTOCOL"] = environ["GIT_ALLOW_PROTOCOL"]
+    return {**own, **editor, **locks, **around}
 
 
 def command_of(args: Sequence[str]) -> str:
@@ -90,6 +95,11 @@ def command_of(args: Sequence[str]) -> str:
     while args[at : at + 1] and args[at].startswith("-"):
         at += 2 if args[at] in ("-c", "-C") else 1
     return "".join(args[at : at + 1])
+
+
+def elsewhere(args: Sequence[str]) -> bool:
+    """Tell whether a command works in another repository than that of its work tree."""
+    return args[:1] == ("-C",) or command_of(args) == "submodule"
 
 
 def ssh_command(environ: Mapping[str, str], configured: str) -> str:

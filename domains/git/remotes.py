@@ -33,6 +33,7 @@ from domains.git.failures import explained, redacted
 from domains.git.pulling import pulled, require_rested
 from domains.git.pushing import parse_push, rejected, said_by_remote, stopped_push
 from domains.git.references import ls_remote_of, moves, references
+from domains.git.submodules import Filled, fill
 
 LISTED = 1_000
 """Refs that an answer lists."""
@@ -63,10 +64,19 @@ class Remotes:
             await self._require_harmless(git, [url])
             async with arriving(git, path) as folder:
                 await git.run("clone", *options, "--", url, folder)
+                filled = Filled([], [])
+                if command.recurse:
+                    filled = await fill(self._desk, git, caller, folder=folder)
             where = ("-C", f"./{path}") if path else ()
             head = await git.text(*where, "rev-parse", "-q", "--verify", "HEAD", ok=(0, 1))
             branch = await git.text(*where, "symbolic-ref", "-q", "--short", "HEAD", ok=(0, 1))
-            return Cloned(path=path, head=head or None, branch=branch or None)
+            return Cloned(
+                path=path,
+                head=head or None,
+                branch=branch or None,
+                submodules=len(filled.submodules),
+                warnings=filled.warnings,
+            )
 
     @handles(Fetch)
     async def fetch(self, command: Fetch, caller: Caller) -> Fetched:

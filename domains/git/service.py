@@ -47,6 +47,7 @@ from domains.git.remotes import Remotes
 from domains.git.repository import look_up
 from domains.git.staging import Staging
 from domains.git.stashing import Stashing
+from domains.git.submodules import Submodules
 from domains.git.worktrees import Worktrees
 
 log = structlog.get_logger(__name__)
@@ -86,6 +87,7 @@ class GitService:
             Discarding(desk),
             Branching(desk),
             Stashing(desk),
+            Submodules(desk),
             Looking(desk),
             History(desk),
             Listing(desk),

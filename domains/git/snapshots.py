@@ -54,7 +54,8 @@ _IDENTITY = {
     for what, value in (("NAME", "agentcmd"), ("EMAIL", "agentcmd@localhost"))
 }
 
-_SUBMODULE = b"160000"
+SUBMODULE = b"160000"
+"""The mode of a submodule in a tree."""
 _NOTHING = b"000000"
 
 
@@ -347,7 +348,7 @@ async def _apply(git: Work, index: _Index, now: str, wanted: list[Change]) -> st
         await target.run("update-index", "-z", "--index-info", stdin=said)
         then = await target.written()
     for each in await changes(git, now, then):
-        if each.old_mode == _SUBMODULE:
+        if each.old_mode == SUBMODULE:
             name = each.path.decode(errors="replace")
             raise Conflict(f"{name[:200]!r} is a repository of its own now; move it away first")
     await index.run(
@@ -363,7 +364,7 @@ def _lines(paths: Iterable[bytes]) -> bytes:
 
 def _selected(found: list[Change], paths: Sequence[str] | None) -> list[Change]:
     """Keep what is named itself or by a folder, and what stands where its folders will be."""
-    found = [each for each in found if _SUBMODULE not in (each.old_mode, each.mode)]
+    found = [each for each in found if SUBMODULE not in (each.old_mode, each.mode)]
     if paths is None:
         return found
     wanted = Below(paths)

@@ -19,7 +19,7 @@ from domains.git.events import (
 from domains.git.failures import explained
 from domains.git.hooks import wrapped
 from domains.git.looks import SECONDS
-from domains.git.programs import OPTIONS, REMOTE, command_of, ssh_command, variables
+from domains.git.programs import OPTIONS, REMOTE, command_of, elsewhere, ssh_command, variables
 from domains.git.progress import Stage, parse_progress
 from domains.git.repository import Repository
 
@@ -147,8 +147,9 @@ class Work:
             marks, named = once.marks(args)
             env = {**env, **named}
             await once.begins(args, time.time())
+        switched = () if self.trusted and elsewhere(args) else self._switched  # not our hooks
         running = self._desk.errands.run(
-            ["git", *OPTIONS, *self._switched, *marks, *args],
+            ["git", *OPTIONS, *switched, *marks, *args],
             Asked(self.id, self.channel, self.user),
             cwd=self.root,
             env={**own, **env},

@@ -25,8 +25,10 @@ from domains.git.commands.worktrees import (
     WorktreeRemoved,
 )
 from domains.git.desk import Desk, Work
+from domains.git.failures import explained
 from domains.git.repository import look_up
 from domains.git.standing import under_way
+from domains.git.submodules import Filled, fill, only_here
 from domains.git.worktree_listing import Listed, inside, listed, shown
 
 log = structlog.get_logger(__name__)
@@ -72,12 +74,18 @@ class Worktrees:
         start = revision(command.start) if command.start is not None else None
         async with self._desk.at_work(command, caller) as git:
             path, new = await self._add(git, command.name, branch, start)
+            filled = Filled([], [])
+            if command.recurse:
+                filled = await self._fill(git, caller, path, branch if new else None)
             found = await listed(git)
             made = next((each for each in found if each.path == path), None)
             if made is None:
                 raise Conflict("the worktree was removed again meanwhile")
             return WorktreeMade(
-                worktree=await self._told(git, made, found[0], details=False), new=new
+                worktree=await self._told(git, made, found[0], details=False),
+                new=new,
+                submodules=len(filled.submodules),
+                warnings=filled.warnings,
             )
 
     @handles(RemoveWorktree)
@@ -188,6 +196,15 @@ class Worktrees:
             raise
         return str(path), not known
 
+    async def _fill(self, git: Work, caller: Caller, path: str, branch: str | None) -> Filled:
+        """Fill the submodules of a new work tree, which is taken away again where that fails."""
+        try:
+            return await fill(self._desk, git, caller, folder=path)
+        except AgentcmdError:
+            with git.taking_back():
+                await _undo_add(git, Path(path), branch)
+            raise
+
     def _place(self, project_id: str) -> Path:
         return self._desk.worktrees / project_id
 
@@ -220,6 +237,8 @@ class Worktrees:
         """Say what would be lost with it."""
         if entry.prunable is None:
             why = await self._dirt(git, entry)
+            look = self._desk.look(git.project_id, root=entry.path)
+            why = why or await only_here(look, entry.path)
             if why:
                 return why
         if not await _merged(git, entry.head, entry.branch, main):
@@ -287,8 +306,13 @@ async def _remove(git: Work, entry: Listed, *, force: bool) -> None:
     if force and not await asyncio.to_thread(Path(entry.path, ".git").exists):
         await asyncio.to_thread(shutil.rmtree, entry.path, ignore_errors=True)
     forced = ("--force", "--force") if force else ()
+    args = ("worktree", "remove", *forced, "--end-of-options", entry.path)
     try:
-        await git.run("worktree", "remove", *forced, "--end-of-options", entry.path)
+        finished = await git.run(*args, ok=(0, 128))
+        if "containing submodules" in finished.stderr:  # it is known what would be lost with it
+            await git.run("worktree", "remove", "--force", "--end-of-options", entry.path)
+        elif finished.code:
+            raise await explained(args, finished, git.repository)
     except Ended:
         if not await asyncio.to_thread(Path(entry.path, ".git").exists):  # half of it is gone
             with git.taking_back():

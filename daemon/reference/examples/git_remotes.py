@@ -13,8 +13,12 @@ EVENTS: dict[str, Data] = {}
 
 COMMANDS: dict[str, Example] = {
     "git.clone": Example(
-        {**OF_PROJECT, "url": URL, "path": "vendor/shop", "depth": 1},
-        {"path": "vendor/shop", "head": AFTER, "branch": "main"},
+        {**OF_PROJECT, "url": URL, "path": "vendor/shop", "depth": 1, "recurse": True},
+        {"path": "vendor/shop", "head": AFTER, "branch": "main", "submodules": 1},
+    ),
+    "git.submodule_update": Example(
+        {**OF_PROJECT, "paths": ["vendor/cart"], "recurse": True},
+        {"submodules": [{"path": "vendor/cart", "commit": AFTER, "before": BEFORE}], "count": 1},
     ),
     "git.fetch": Example(
         {**OF_PROJECT, "remote": "origin", "prune": True},

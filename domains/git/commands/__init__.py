@@ -14,6 +14,7 @@ from domains.git.commands import (
     running,
     staging,
     stashing,
+    submodules,
     worktrees,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "running",
     "staging",
     "stashing",
+    "submodules",
     "worktrees",
 ]

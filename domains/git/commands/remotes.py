@@ -23,12 +23,15 @@ class Cloned(Answer):
     """A clone that is there: `path` is relative to the project, absent for its own folder.
 
     `head` is the commit that is checked out, absent where the remote has none; `branch` is absent
-    where what was asked for is a tag.
+    where what was asked for is a tag. `submodules` counts those that were filled; `warnings` name
+    links that nothing can fill.
     """
 
     path: str | None = None
     head: str | None = None
     branch: str | None = None
+    submodules: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 class RefMove(Answer):
@@ -131,14 +134,16 @@ class Clone(GitCommand):
 
     `path` is a folder of the project that is not there yet, or empty; without it the project's own
     folder has to be empty. `branch` is a branch or tag to check out instead of the default one,
-    `depth` how many commits of history come along instead of all. A `url` that is a folder of the
-    daemon's machine is for tokens with write:project:*, here and where remotes are set.
+    `depth` how many commits of history come along instead of all. With `recurse` its submodules are
+    filled too, and theirs. A `url` that is a folder of the daemon's machine is for tokens with
+    write:project:*, here and where remotes are set.
     """
 
     url: str
     path: str | None = None
     branch: str | None = None
     depth: Depth | None = None
+    recurse: bool = False
 
 
 @command("git.fetch", action="write", channel=CHANNEL, answer=Fetched, cost=1.0)

@@ -56,10 +56,15 @@ class ManyWorktrees(Answer):
 
 
 class WorktreeMade(Answer):
-    """The new `worktree`, and whether its branch is `new` too."""
+    """The new `worktree`, and whether its branch is `new` too.
+
+    `submodules` counts those that were filled; `warnings` name links that nothing can fill.
+    """
 
     worktree: Worktree
     new: bool
+    submodules: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 class WorktreeRemoved(Answer):
@@ -91,12 +96,13 @@ class AddWorktree(GitCommand):
     """Add a work tree in the daemon's own folder, on a branch that exists or is made for it.
 
     Without `branch` it is called as the work tree. A branch that is made begins at `start`, or
-    else where the project is.
+    else where the project is. With `recurse` its submodules are filled too, and theirs.
     """
 
     name: WorktreeName
     branch: str | None = None
     start: str | None = None
+    recurse: bool = False
 
 
 @command("git.worktree_remove", action="write", channel=CHANNEL, answer=WorktreeRemoved)
