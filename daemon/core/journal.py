@@ -88,7 +88,7 @@ class Journal:
         self._stall_listeners: list[Callable[[str | None], None]] = []
         self._gone: Callable[[ChannelLog], None] = lambda _: None
         self._forget_listeners: list[Callable[[str], None]] = []
-        self._vouchers: dict[str, Callable[[str], bool]] = {}
+        self._vouchers: dict[str, tuple[Callable[[str], bool], bool]] = {}
 
     async def __aenter__(self) -> Self:
         """Learn where every channel stands."""
@@ -219,17 +219,23 @@ class Journal:
     def get(self, channel: str) -> ChannelLog | None:
         """Find a channel's log; None when nothing was told on it and nobody vouches for it."""
         found = self._logs.get(channel)
-        if found is None:
-            prefix, _, id_ = channel.rpartition(":")
-            exists = self._vouchers.get(prefix)
-            if exists is not None and exists(id_):
-                found = self._create(channel)
-                self._schedule()
+        if found is None and self._exists(channel):
+            found = self._create(channel)
+            self._schedule()
         return found
 
-    def vouch(self, prefix: str, exists: Callable[[str], bool]) -> None:
-        """Let channels `prefix:ID` be followed before anything is told on them, where ID exists."""
-        self._vouchers[prefix] = exists
+    def vouch(self, prefix: str, exists: Callable[[str], bool], *, keeps: bool = False) -> None:
+        """Let `prefix:ID` be followed while ID exists; with `keeps` its history does not age."""
+        self._vouchers[prefix] = exists, keeps
+
+    def keeps(self, where: ChannelLog) -> bool:
+        """Return whether what a channel is about lives, so that its history is kept."""
+        return self._exists(where.name, kept=True)
+
+    def _exists(self, channel: str, *, kept: bool = False) -> bool:
+        prefix, _, id_ = channel.rpartition(":")
+        exists, keeps = self._vouchers.get(prefix, (None, False))
+        return exists is not None and (keeps or not kept) and exists(id_)
 
     def __iter__(self) -> Iterator[ChannelLog]:
         """Go over every channel's log."""
@@ -248,9 +254,9 @@ class Journal:
         for listener in self._forget_listeners:
             listener(where.name)
 
-    def on_forget(self, listener: Callable[[str], None]) -> None:
-        """Tell a listener the name of each channel that is forgotten, in the same commit."""
-        self._forget_listeners.append(listener)
+    def on_forget(self, *listeners: Callable[[str], None]) -> None:
+        """Tell listeners the name of each channel that is forgotten, in the same commit."""
+        self._forget_listeners += listeners
 
     def on_visible(
         self,

@@ -1,4 +1,8 @@
-"""Retention: old events leave the disk by count, age and size; the oldest go first."""
+"""Retention: old events leave the disk by count, age and size; the oldest go first.
+
+What lives does not age: the history of a live session or run, and of a project, is bounded by
+count and size alone, and by size only where nothing else is left to delete.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +54,15 @@ class Retention:
                 await self._down_to(log, log.committed - self._settings.keep_events)
         if self._settings.keep_days:
             cutoff = self._now() - self._settings.keep_days * DAY
-            for log in await self._by_age(durable):
+            mortal = [log for log in durable if not self._journal.keeps(log)]
+            for log in await self._by_age(mortal):
                 if not await self._older_than(log, cutoff):
                     break  # the next channels begin later still
         if self._settings.keep_bytes:
             await self._by_size(durable)
         for log in durable:
-            if log.oldest > log.head == log.flushed and not log.followers:
+            emptied = log.oldest > log.head == log.flushed and not log.followers
+            if emptied and not self._journal.keeps(log):  # asked now: it may have begun meanwhile
                 self._journal.forget(log)
 
     async def _down_to(self, log: ChannelLog, upto: int) -> None:
@@ -79,7 +85,9 @@ class Retention:
 
     async def _by_size(self, durable: list[ChannelLog]) -> None:
         while await self._journal.store.read(used_bytes) > self._settings.keep_bytes:
-            first = next(iter(await self._by_age(durable)), None)
+            mortal = [log for log in durable if not self._journal.keeps(log)]
+            ordered = await self._by_age(mortal) or await self._by_age(durable)
+            first = next(iter(ordered), None)
             if first is None:
                 return
             before = first.oldest

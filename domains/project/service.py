@@ -294,6 +294,7 @@ async def open_service(
 ) -> AsyncIterator[ProjectService]:
     """Open the project service."""
     service = ProjectService(bus=bus, journal=journal, state_dir=state_dir, find_agents=find_agents)
+    journal.vouch("project", service.knows, keeps=True)
     await service.load()
     yield service
 

@@ -95,6 +95,11 @@ class SessionRecords:
 
         return await self._journal.store.read(found)
 
+    async def silent(self) -> set[str]:
+        """Read which sessions have no channel: once it was deleted while they lived."""
+        query = "SELECT id FROM session WHERE 'session:' || id NOT IN (SELECT name FROM channel)"
+        return await self._journal.store.read(lambda db: {id_ for (id_,) in db.execute(query)})
+
     async def unended(self) -> list[Session]:
         """Read what was under way when the daemon last died."""
         return await self._read("SELECT body FROM session WHERE state != 'ended' ORDER BY id", ())

@@ -10,6 +10,7 @@ import structlog
 
 from daemon.core.bus import EventBus
 from daemon.core.errors import AgentcmdError, Conflict, Unavailable
+from daemon.core.journal import Journal
 from daemon.core.restart import Restarts
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks
@@ -68,6 +69,17 @@ class Revivals:
             session = await self._workspaces.again(session)
             request = msgspec.structs.replace(request, resume=session.agent_session_id, fork=False)
             return self._begin(session, request)
+
+    def vouch(self, journal: Journal, silent: set[str]) -> None:
+        """Keep the channels of what lives: sessions that run, or wait for a restart.
+
+        Those in `silent` have ended, and lost their channels to an earlier daemon.
+        """
+        journal.vouch(
+            "session",
+            lambda id_: id_ in self._live or id_ in self._waiting or id_ in silent,
+            keeps=True,
+        )
 
     # Commands
 

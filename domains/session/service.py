@@ -159,8 +159,8 @@ class SessionService:
             end_session(session, end, bus=self._bus, save=self._records.save)
             log.warning("session.lost", session=session.id)
             self._workspaces.release(session)
-        self._journal.on_forget(self._records.forget)
-        self._journal.on_forget(self._archive.forget)
+        self._journal.on_forget(self._records.forget, self._archive.forget)
+        self._revivals.vouch(self._journal, await self._records.silent())
         await self._journal.flushed()
 
     @handles(CreateSession)

@@ -215,6 +215,14 @@ class RunRecords:
 
         return await self._journal.store.read(rows)
 
+    async def silent(self) -> set[str]:
+        """Read which runs have no channel: once it was deleted while they lived."""
+        query = (
+            "SELECT id FROM workflow_run "
+            "WHERE 'workflow:run:' || id NOT IN (SELECT name FROM channel)"
+        )
+        return await self._journal.store.read(lambda db: {id_ for (id_,) in db.execute(query)})
+
     async def unended(self) -> list[Stored]:
         """Read what was under way when the daemon last ended, the oldest first."""
         return await self._stored("state != 'ended'", ())

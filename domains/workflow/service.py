@@ -107,6 +107,10 @@ class WorkflowService:
     async def recover(self) -> None:
         """Go on with what was under way when the daemon last ended."""
         self._journal.on_forget(self._forget)
+        silent, live = await self._engine.records.silent(), self._engine.live
+        self._journal.vouch(
+            "workflow:run", lambda run_id: run_id in live or run_id in silent, keeps=True
+        )
         await self._workspaces.recover()
         await self._engine.recover()
 

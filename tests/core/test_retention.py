@@ -176,3 +176,57 @@ async def test_a_forgotten_channel_is_forgotten_on_disk_and_in_memory(open_core,
     assert core.journal._ring_total == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "agentcmd.db")) as db, db:
         assert db.execute("SELECT count(*) FROM channel").fetchone() == (0,)
+
+
+async def test_what_lives_does_not_age_and_is_never_forgotten(open_core):
+    core = await open_core(keep_days=1e-9, keep_events=0, keep_bytes=0)
+    living = {"live"}
+    core.journal.vouch("session", living.__contains__, keeps=True)
+    live, ended = put(core, "session:live", 5), put(core, "session:ended", 5)
+    await core.journal.flushed()
+    await asyncio.sleep(0.01)
+    retention = Retention(core.journal, core.journal.settings)
+    await retention.prune()
+    assert core.journal.get("session:live") is live
+    assert live.oldest == 1
+    assert core.journal.get("session:ended") is None
+    assert ended.oldest == 6
+    living.clear()
+    await retention.prune()
+    assert core.journal.get("session:live") is None
+
+
+async def test_what_lives_goes_by_size_after_all_else(open_core):
+    core = await open_core(keep_days=0, keep_events=0, keep_bytes=1_500_000)
+    core.journal.vouch("session", {"live"}.__contains__, keeps=True)
+    live = put(core, "session:live", 100, 10_000)
+    ended = put(core, "session:ended", 100, 10_000)
+    await core.journal.flushed()
+    await Retention(core.journal, core.journal.settings).prune()
+    assert (live.oldest, ended.oldest) == (1, 101)
+
+
+async def test_what_lives_is_bounded_by_count_and_size_all_the_same(open_core):
+    core = await open_core(keep_days=0, keep_events=60, keep_bytes=0)
+    core.journal.vouch("session", {"live"}.__contains__, keeps=True)
+    live = put(core, "session:live", 100, 10_000)
+    await core.journal.flushed()
+    await Retention(core.journal, core.journal.settings).prune()
+    assert live.oldest == 41
+    core = await open_core(keep_days=0, keep_events=0, keep_bytes=100_000)
+    core.journal.vouch("session", {"live"}.__contains__, keeps=True)
+    await Retention(core.journal, core.journal.settings).prune()
+    live = core.journal.get("session:live")
+    assert live.oldest > 41
+
+
+async def test_a_channel_that_is_vouched_for_only_ages_as_any_other(open_core):
+    core = await open_core(keep_days=1e-9, keep_events=0, keep_bytes=0)
+    core.journal.vouch("git:project", {"shop"}.__contains__)
+    where = put(core, "git:project:shop", 5)
+    await core.journal.flushed()
+    await asyncio.sleep(0.01)
+    await Retention(core.journal, core.journal.settings).prune()
+    found = core.journal.get("git:project:shop")
+    assert found is not None
+    assert found is not where

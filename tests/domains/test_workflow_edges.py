@@ -267,7 +267,9 @@ async def test_a_run_that_waits_for_longer_than_events_are_kept_has_its_files(
         kept = tmp_path / "state/artifacts" / flow.id / "file"
         await until(kept.exists)
     journal = running.daemon._journal
-    await until(lambda: journal.get(f"workflow:run:{flow.id}") is None)
+    other = journal.append("session:other", "t.e", b"{}").name
+    await until(lambda: other not in {log.name for log in journal})
+    assert journal.get(f"workflow:run:{flow.id}").oldest == 1
     async with running.client() as client:
         flow.client = client
         assert (await flow.call("artifact", name="file"))["size"] == 5
