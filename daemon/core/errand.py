@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from daemon.core.errors import Conflict, TooLarge, Unavailable
 from daemon.core.program import Program
 from daemon.core.task import Task, Tasks, TaskSettings
@@ -65,19 +67,24 @@ class Errands:
         limit: int = OUTPUT_BYTES,
         cut: bool = False,
         seconds: float | None = None,
+        silence: float = 0.0,
         heard: Callable[[str], None] = lambda _: None,
     ) -> Finished:
         """Run one program to its end, whatever its exit code; `heard` gets lines of stderr.
 
         TooLarge where it says more than `limit` bytes, Ended where it did not come to its own end.
         With `cut` more is no error: the program is ended there, and has said what it said so far;
-        likewise after so many `seconds`.
+        likewise after so many `seconds`. With `silence` it is ended where it says nothing for so
+        many seconds; `silence_timeout` of the kind says another time.
         """
         self._tasks.require_open()
         known = self._tasks.get(asked.id)
         if known is not None and known.state != "exited" and known.kind != self._kind:
             raise Conflict(f"{asked.id} is the id of a {known.kind}; choose another one")
         collector = _Collector(stdin, limit, heard, cut=cut)
+        limits = self._limits
+        if silence and not limits.silence_timeout:
+            limits = replace(limits, silence_timeout=silence)
         task = Task(
             id_=asked.id,
             kind=self._kind,
@@ -85,9 +92,9 @@ class Errands:
             user=asked.user,
             program=Program(argv=argv, cwd=cwd, env=env, stdin=stdin is not None),
             owner=collector,
-            limits=self._limits,
+            limits=limits,
             apart=True,  # somebody waits for it; it is no work of its own to queue
-            quiet=True,
+            quiet=not silence,
         )
         collector.task = task
         self._tasks.start(task)

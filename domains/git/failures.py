@@ -38,6 +38,11 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
     ),
     (
         Unavailable,
+        "who was asked for credentials did not answer in time: set up a credential helper",
+        ("error: askpass [^\n]{0,300} did not answer within",),
+    ),
+    (
+        Unavailable,
         "the remote asks for credentials that git does not find: set up a credential helper",
         (
             "Authentication failed",

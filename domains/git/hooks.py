@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shlex
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ FOLDER = "hooks"
 
 OURS = (
     *("GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT", "GIT_SSH_COMMAND", "GIT_SEQUENCE_EDITOR"),
+    "GIT_ASKPASS",
     *("GIT_CEILING_DIRECTORIES", "GIT_OPTIONAL_LOCKS", "GIT_LITERAL_PATHSPECS", "LC_ALL"),
 )
 """What a git of ours has in its environment, and the user's own has not, or otherwise."""
@@ -37,18 +39,31 @@ def wrapped(hooks: str, state_dir: Path, environ: Mapping[str, str]) -> str | No
     place = state_dir / FOLDER / hashlib.sha256(os.fsencode(hooks)).hexdigest()[:24]
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, script in scripts.items():
-        target = place / name
-        with contextlib.suppress(OSError):
-            if target.read_bytes() == script:
-                continue
-        beside = place / f".{name}.{os.getpid()}"
-        beside.write_bytes(script)
-        beside.chmod(0o700)
-        beside.replace(target)
+        written(place / name, script)
     for entry in place.iterdir():
         if entry.name not in scripts and not entry.name.startswith("."):
             entry.unlink(missing_ok=True)
     return str(place)
+
+
+def written(target: Path, script: bytes) -> None:
+    """Write a program, whole or not at all, unless it is there already."""
+    with contextlib.suppress(OSError):
+        if target.read_bytes() == script:
+            return
+    beside = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    beside.write_bytes(script)
+    beside.chmod(0o700)
+    beside.replace(target)
+
+
+def restoring(own: Mapping[str, str]) -> list[str]:
+    """Return the first lines of a script that takes our variables back; `own` is the user's."""
+    lines = ["#!/bin/sh", f"unset {' '.join(OURS)}"]
+    lines += [f'[ "$GIT_EDITOR" != {EDITOR} ] || unset GIT_EDITOR']
+    if "GIT_EDITOR" in own:
+        lines += [f'[ "$GIT_EDITOR" ] || export GIT_EDITOR={shlex.quote(own["GIT_EDITOR"])}']
+    return lines + [f"export {name}={shlex.quote(own[name])}" for name in OURS if name in own]
 
 
 def _hooks(folder: str) -> Iterator[tuple[str, str]]:
@@ -61,11 +76,6 @@ def _hooks(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _script(path: str, environ: Mapping[str, str]) -> bytes:
-    own = child_environment(environ)
-    lines = ["#!/bin/sh", f"unset {' '.join(OURS)}"]
-    lines += [f'[ "$GIT_EDITOR" != {EDITOR} ] || unset GIT_EDITOR']
-    if "GIT_EDITOR" in own:
-        lines += [f'[ "$GIT_EDITOR" ] || export GIT_EDITOR={shlex.quote(own["GIT_EDITOR"])}']
-    lines += [f"export {name}={shlex.quote(own[name])}" for name in OURS if name in own]
+    lines = restoring(child_environment(environ))
     lines += [f'exec {shlex.quote(path)} "$@"', ""]
     return os.fsencode("\n".join(lines))

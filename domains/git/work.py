@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.core.errand import OUTPUT_BYTES, Asked, Ended, Finished
+from domains.git.asking import KEYS_READ, configured, limited
 from domains.git.configuration import SWITCHED_OFF
 from domains.git.events import (
     OperationProgress,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 TOLD_EVERY = 0.1
 """Seconds between two words on the progress of one stage."""
+
+SILENCE = 600.0
+"""Seconds without a word after which a command that goes to a remote is ended."""
 
 
 class Work:
@@ -64,6 +68,7 @@ class Work:
         self._takes_back = False
         self._switched: tuple[str, ...] = () if trusted else SWITCHED_OFF
         self._wrapped = False
+        self._asks: dict[str, str] | None = None
         self._stage = ""
         self._told = 0.0
 
@@ -136,9 +141,9 @@ class Work:
             self._switched = await self._hooks()
         top = self._repository.root if self._repository is not None else self.root
         own = variables(os.environ, args, top=top, trusted=self.trusted, reads=self.reads)
-        if command_of(args) in REMOTE:
-            said = await self.text("config", "--get", "core.sshCommand", ok=(0, 1))
-            own["GIT_SSH_COMMAND"] = ssh_command(os.environ, said)
+        remote = command_of(args) in REMOTE
+        if remote or (self.trusted and not self.reads and args != KEYS_READ):
+            own |= await self._asking()  # any may fetch what a partial clone lacks
         once = self.once
         marks: tuple[str, ...] = ()
         if once is not None:
@@ -156,6 +161,7 @@ class Work:
             stdin=stdin,
             limit=limit,
             cut=cut,
+            silence=SILENCE if remote else 0.0,
             heard=self._heard,
         )
         looks = self._desk.looks
@@ -163,6 +169,16 @@ class Work:
         if once is not None:
             once.ended(args, finished)
         return finished
+
+    async def _asking(self) -> dict[str, str]:
+        """Have the user's own ssh ask nobody, and the user's askpass not wait for ever."""
+        if self._asks is None:
+            said, asks = configured((await self.run(*KEYS_READ, ok=(0, 1))).stdout)
+            program = await asyncio.to_thread(limited, asks, self._desk.state_dir, os.environ)
+            self._asks = {"GIT_SSH_COMMAND": ssh_command(os.environ, said)}
+            if program is not None:
+                self._asks["GIT_ASKPASS"] = program
+        return self._asks
 
     async def _hooks(self) -> tuple[str, ...]:
         """Have the repository's hooks run with the environment of the user's own git."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from git_servers import http_server
 from repositories import Repo, added, ran
 
 from daemon.core.environment import child_environment
@@ -226,3 +228,56 @@ def test_no_child_is_sent_to_the_daemons_repository():
         ["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not child_environment(dict.fromkeys(said, "x"))
+
+
+async def test_an_askpass_that_nobody_answers_ends_and_the_queue_goes_on(
+    trusted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("domains.git.asking.SECONDS", 1)
+    client, project, repo = trusted
+    asks = program(
+        tmp_path / "my askpass", f"env > {tmp_path}/env; echo $$ > {tmp_path}/pid; exec sleep 300"
+    )
+    repo.git("config", "core.askPass", str(asks))
+    async with http_server(tmp_path) as server:
+        server.authorised = False
+        repo.git("remote", "add", "origin", f"{server.url}/shop.git")
+        for operation, args in (
+            ("fetch", {}),
+            ("pull", {"remote": "origin", "branch": "main"}),
+            ("push", {"remote": "origin"}),
+            ("clone", {"url": f"{server.url}/shop.git", "path": "sub"}),
+        ):
+            with pytest.raises(Unavailable, match=r"in time.*answer within 1 s"):
+                async with asyncio.timeout(20):
+                    await ran(client, project, operation, **args)
+        await ran(client, project, "branch_create", name="after")
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert not names & {"GIT_CONFIG_PARAMETERS", "GIT_CEILING_DIRECTORIES"}
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
+async def test_an_askpass_that_answers_is_taken_at_its_word(trusted, tmp_path):
+    client, project, repo = trusted
+    asks = program(tmp_path / "askpass", f'echo "$1" >> {tmp_path}/asked; echo "it\'s"')
+    repo.git("config", "core.askPass", str(asks))
+    async with http_server(tmp_path) as server:
+        server.authorised = False
+        repo.git("remote", "add", "origin", f"{server.url}/shop.git")
+        with pytest.raises(Unavailable, match="credential helper"):
+            await ran(client, project, "fetch")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split()[0] for line in asked] == ["Username", "Password"]
+
+
+async def test_a_remote_that_says_nothing_for_long_is_left(trusted, tmp_path, monkeypatch):
+    monkeypatch.setattr("domains.git.work.SILENCE", 1.0)
+    client, project, repo = trusted
+    repo.git("config", "credential.helper", "!sleep 300 #")
+    async with http_server(tmp_path) as server:
+        server.authorised = False
+        repo.git("remote", "add", "origin", f"{server.url}/shop.git")
+        async with asyncio.timeout(20):
+            with pytest.raises(Conflict, match="silent"):
+                await ran(client, project, "fetch")
+            await ran(client, project, "branch_create", name="after")
