@@ -15,7 +15,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 import structlog
 
 from daemon.core.damage import damaged, explained
-from daemon.core.errors import Unavailable
+from daemon.core.schema import Schema, StoreError, migrate, refuse_newer
 
 log = structlog.get_logger(__name__)
 
@@ -59,11 +59,6 @@ JOURNAL_SCHEMA = (
 )
 
 Result = TypeVar("Result")
-Schema = Sequence[str]
-
-
-class StoreError(Unavailable):
-    """The store cannot be opened; the sentence says what to do."""
 
 
 @dataclass(slots=True)
@@ -228,6 +223,7 @@ class Store:
         try:
             db.execute("PRAGMA busy_timeout = 5000")
             if not read_only:
+                refuse_newer(db, self.path, self._schemas)  # before anything is written
                 db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute("PRAGMA journal_mode = WAL")
@@ -246,27 +242,12 @@ class Store:
         try:
             if created:
                 self.path.chmod(0o600)
-            self._migrate(db)
+            migrate(db, self._schemas)
             self._begin(db)
         except BaseException:
             db.close()
             raise
         return db
-
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        db.execute("CREATE TABLE IF NOT EXISTS schema (owner TEXT PRIMARY KEY, version INTEGER)")
-        seen = dict(db.execute("SELECT owner, version FROM schema"))
-        for owner, scripts in self._schemas.items():
-            version = seen.get(owner, 0)
-            if version > len(scripts):
-                raise StoreError(
-                    f"{self.path} was written by a newer agentcmd ({owner} schema {version}, "
-                    f"this one knows {len(scripts)}): upgrade agentcmd, or use another --state-dir"
-                )
-            for number, script in enumerate(scripts[version:], version + 1):
-                noted = f"INSERT OR REPLACE INTO schema VALUES ('{owner}', {number})"  # noqa: S608  # own names
-                # executescript commits on its own, so the whole step is one script.
-                db.executescript(f"BEGIN IMMEDIATE; {script}; {noted}; COMMIT;")
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """After a crash of the machine the last commits may be missing: new epochs tell it."""

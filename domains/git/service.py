@@ -60,6 +60,20 @@ SCHEMA = (
     )
     """,
     once.SCHEMA,
+    # The first script was changed once: it had no `target`, and where it had none the name is found
+    # in `nowhere`.
+    """
+    CREATE TABLE git_operation_whole (
+        id TEXT PRIMARY KEY, project TEXT NOT NULL, operation TEXT NOT NULL, root TEXT NOT NULL,
+        target TEXT NOT NULL, started REAL NOT NULL
+    );
+    INSERT INTO git_operation_whole
+        SELECT g.id, g.project, g.operation, g.root,
+            (SELECT target FROM git_operation AS own WHERE own.id = g.id), g.started
+        FROM git_operation AS g, (SELECT '' AS target) AS nowhere;
+    DROP TABLE git_operation;
+    ALTER TABLE git_operation_whole RENAME TO git_operation
+    """,
 )
 
 AROUND = 100
