@@ -346,13 +346,13 @@ class Attached:
                 pass  # it has ended, and that is told
 
     async def _resize(self, *, take_over: bool) -> None:
-        cols, rows = self._tty.size()
-        size = {"terminalId": self._id, "cols": cols, "rows": rows}
+        size = self._tty.window()
+        told = {"terminalId": self._id, **size}
         if self._redraws:  # our words stand in the midst of its screen
             self._redraws = False
-            await self._daemon.call("shell.resize", {**size, "rows": max(1, rows - 1)})
+            await self._daemon.call("shell.resize", {**told, "rows": max(1, size["rows"] - 1)})
             await asyncio.sleep(NUDGE)
-        await self._daemon.call("shell.resize", {**size, "takeOver": take_over})
+        await self._daemon.call("shell.resize", {**told, "takeOver": take_over})
 
     async def _watch(self) -> None:
         """Wait for the connection to come back where it breaks, for as long as that makes sense."""

@@ -30,6 +30,9 @@ from daemon.core.errors import (
     NotFound,
 )
 
+WITHIN = "AGENTCMD_TERMINAL"
+"""The variable with the id of the terminal that a program is in."""
+
 WIDTH = 60
 """Characters of a command that are listed."""
 
@@ -82,6 +85,8 @@ async def open_(args: argparse.Namespace) -> int:
     attached = Attached(tty, gone=_gone(args), own=True)
     async with client(args, on_status=attached.on_status) as daemon:
         terminal = await _create(daemon, args, tty)
+        if WITHIN in os.environ:  # so that nothing in it shows what shows it
+            await daemon.call("shell.get", _here(terminal))
         _greet(tty, terminal)
         try:
             return await attached.run(daemon, terminal, since=0)
@@ -98,7 +103,7 @@ async def attach(args: argparse.Namespace) -> int | None:
     attached = Attached(tty, gone=_gone(args), own=False)
     async with client(args, on_status=attached.on_status) as daemon:
         try:
-            await daemon.call("shell.get", {"terminalId": args.id})
+            await daemon.call("shell.get", _here(args.id))
         except (NotFound, Forbidden, BadRequest, InvalidChannel):
             return None
         if args.json:
@@ -108,12 +113,17 @@ async def attach(args: argparse.Namespace) -> int | None:
         return await attached.run(daemon, args.id, since=None, writes=writes)
 
 
+def _here(terminal: str) -> dict[str, str]:
+    """Name a terminal, and the one that we are in, if any."""
+    within = os.environ.get(WITHIN)
+    return {"terminalId": terminal, **({"within": within} if within else {})}
+
+
 async def _take_over(daemon: Client, terminal: str, tty: Tty) -> bool:
     """Give the terminal our size before we see it; False where the token may only look on."""
-    cols, rows = tty.size()
     try:
         if tty.interactive:
-            await daemon.call("shell.resize", {"terminalId": terminal, "cols": cols, "rows": rows})
+            await daemon.call("shell.resize", {"terminalId": terminal, **tty.window()})
     except Forbidden:
         return False
     except (Conflict, NotFound):
@@ -137,8 +147,7 @@ def _gone(args: argparse.Namespace) -> Callable[[], bool]:
 async def _create(daemon: Client, args: argparse.Namespace, tty: Tty) -> str:
     """Open the terminal, in a folder that becomes a project where it is in none."""
     folder = Path(args.path).absolute()
-    cols, rows = tty.size()
-    asked: dict[str, Any] = {"cwd": str(folder), "cols": cols, "rows": rows, "env": _own(args)}
+    asked: dict[str, Any] = {"cwd": str(folder), **tty.window(), "env": _own(args)}
     if args.command_line:
         asked["command"] = args.command_line
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import queue
 import re
 import select
+import struct
 import termios
 import threading
 import tty
@@ -62,6 +64,17 @@ class Tty:
                 if size.columns > 0 and size.lines > 0:
                     return size.columns, size.lines
         return DEFAULT_SIZE
+
+    def window(self) -> dict[str, int]:
+        """Give the columns and rows, and the pixels where a terminal knows its own."""
+        cols, rows = self.size()
+        for number in (1, 0, 2):
+            with contextlib.suppress(OSError):
+                told = fcntl.ioctl(number, termios.TIOCGWINSZ, bytes(8))
+                own_rows, own_cols, xpixel, ypixel = struct.unpack("HHHH", told)
+                if (own_cols, own_rows) == (cols, rows):
+                    return {"cols": cols, "rows": rows, "xpixel": xpixel, "ypixel": ypixel}
+        return {"cols": cols, "rows": rows}
 
     @contextmanager
     def raw(self) -> Iterator[None]:

@@ -364,7 +364,7 @@ def _open_terminal(
     ours.callback(os.close, master)
     theirs.callback(os.close, slave)
     os.set_blocking(master, False)
-    termios.tcsetwinsize(slave, (size.rows, size.cols))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, size.window())
     if sys.platform == "linux":
         modes = termios.tcgetattr(slave)
         modes[0] |= IUTF8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,10 +15,16 @@ from daemon.core.errors import BadRequest
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The size of a terminal, in characters."""
+    """The size of a terminal, in characters and, where that is known, in pixels."""
 
     cols: int
     rows: int
+    xpixel: int = 0
+    ypixel: int = 0
+
+    def window(self) -> bytes:
+        """Return it as TIOCSWINSZ takes it: a `struct winsize`."""
+        return struct.pack("HHHH", self.rows, self.cols, self.xpixel, self.ypixel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

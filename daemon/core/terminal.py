@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
+import termios
 from collections.abc import Callable
 from functools import partial
 
@@ -146,7 +148,7 @@ class TerminalProcess(Process):
 
     def resize(self, size: Size) -> None:
         """Give the terminal another size; its foreground processes get SIGWINCH if it differs."""
-        self._pty.setwinsize(size.rows, size.cols)
+        fcntl.ioctl(self._pty.fd, termios.TIOCSWINSZ, size.window())
 
     def signal(self, number: int) -> None:
         """Signal what is in the foreground, as a key would."""

@@ -12,6 +12,7 @@ MAX_SIZE = 10_000
 """Characters; more is no window, and programs hold the whole screen in memory."""
 
 Cells = Annotated[int, Meta(ge=1, le=MAX_SIZE)]
+Pixels = Annotated[int, Meta(ge=0, le=65535, description="Pixels of the whole text; 0: unknown.")]
 
 
 class Terminal(Answer):
@@ -30,6 +31,8 @@ class Terminal(Answer):
     cols: int
     rows: int
     created_at: float
+    xpixel: int = 0
+    ypixel: int = 0
     pid: int | None = None
     name: str | None = None
     title: str = ""
@@ -100,6 +103,8 @@ class CreateShell(Command):
     cwd: str | None = None
     cols: Cells = 80
     rows: Cells = 24
+    xpixel: Pixels = 0
+    ypixel: Pixels = 0
     command: list[str] | None = None
     env: dict[str, str] | None = None
     name: Annotated[str, Meta(max_length=200)] | None = None
@@ -115,9 +120,14 @@ class ListShells(Command):
 
 @command("shell.get", action="read", channel="shell:terminal:{terminal_id}", answer=OneTerminal)
 class GetShell(Command):
-    """Tell about one terminal."""
+    """Tell about one terminal.
+
+    A viewer that is itself in a terminal (`AGENTCMD_TERMINAL` in its environment) says so with
+    `within`, and is refused where a terminal would be shown in itself.
+    """
 
     terminal_id: str
+    within: Annotated[str, Meta(max_length=80)] | None = None
 
 
 @command(
@@ -158,6 +168,8 @@ class ResizeShell(Command):
     terminal_id: str
     cols: Cells
     rows: Cells
+    xpixel: Pixels = 0
+    ypixel: Pixels = 0
     take_over: bool = False
 
 

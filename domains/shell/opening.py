@@ -19,6 +19,9 @@ KIND = "terminal"
 ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
 """What a terminal says of itself: what xterm.js and all current emulators can do."""
 
+WITHIN = "AGENTCMD_TERMINAL"
+"""The variable with the id of the terminal that a program is in."""
+
 NO_SHELLS = ("nologin", "false")
 """What stands in passwd for a user who is not to log in, as a service's."""
 

@@ -16,7 +16,7 @@ import structlog
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, as_bytes, handles
 from daemon.core.environment import child_environment
-from daemon.core.errors import AgentcmdError, BadRequest, NotFound, RateLimited
+from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, RateLimited
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
 from daemon.core.program import Program, Size, specification
@@ -41,7 +41,15 @@ from domains.shell.commands import (
     TerminalExit,
     TerminalState,
 )
-from domains.shell.opening import ENVIRONMENT, KIND, ShellSettings, limits, own_shell, refusal
+from domains.shell.opening import (
+    ENVIRONMENT,
+    KIND,
+    WITHIN,
+    ShellSettings,
+    limits,
+    own_shell,
+    refusal,
+)
 from domains.shell.recorder import Recorder
 from domains.shell.terminal import LiveTerminal
 
@@ -93,15 +101,17 @@ class ShellService:
         argv = command.command
         if argv is None:
             argv = [self._settings.program or own_shell(os.environ), "-l"]
+        id_ = new_id()
         env = child_environment(os.environ, configured=ENVIRONMENT, given=command.env)
-        size = Size(command.cols, command.rows)
+        env[WITHIN] = id_
+        size = Size(command.cols, command.rows, command.xpixel, command.ypixel)
         specification(Program(argv=argv, cwd="/", env=env, terminal=size))
         project_id, cwd = await self._projects.place(command.project_id, command.cwd, caller)
         self._tasks.require_open()
         self._require_place(caller.sub)
         live = LiveTerminal(
             Terminal(
-                id=new_id(),
+                id=id_,
                 project_id=project_id,
                 state="running",
                 command=list(argv),
@@ -109,6 +119,8 @@ class ShellService:
                 user=caller.sub,
                 cols=size.cols,
                 rows=size.rows,
+                xpixel=size.xpixel,
+                ypixel=size.ypixel,
                 created_at=time.time(),
                 name=command.name,
             ),
@@ -160,9 +172,12 @@ class ShellService:
         )
 
     @handles(GetShell)
-    def get(self, command: GetShell, _: Caller) -> OneTerminal:
+    def get(self, command: GetShell, caller: Caller) -> OneTerminal:
         """Tell about one terminal."""
         live = self._get(command.terminal_id)
+        if command.within:
+            self._require_no_loop(live, command.within)
+            live.places.note(caller.connection, command.within, live.log.views.values())
         return OneTerminal(terminal_id=live.terminal.id, terminal=live.snapshot())
 
     @handles(SendShellInput)
@@ -176,7 +191,7 @@ class ShellService:
     def resize(self, command: ResizeShell, caller: Caller) -> TerminalState:
         """Note a viewer's size."""
         live = self._get(command.terminal_id)
-        size = Size(command.cols, command.rows)
+        size = Size(command.cols, command.rows, command.xpixel, command.ypixel)
         live.resize(size, caller.connection, take_over=command.take_over)
         return _state(live)
 
@@ -249,6 +264,21 @@ class ShellService:
         if live is None or (live.terminal.pid is None and live.terminal.state == "running"):
             raise NotFound(f"there is no terminal {terminal_id[:80]!r}; 'agentcmd shell list'")
         return live
+
+    def _require_no_loop(self, live: LiveTerminal, within: str) -> None:
+        """Refuse a viewer in a terminal that is itself, at some depth, shown in this one."""
+        seen, waiting = set(), [within]
+        while waiting:
+            around = waiting.pop()
+            if around == live.terminal.id:
+                raise Conflict(
+                    f"you are in the terminal {around}, which would show itself without end; "
+                    "detach from it, or attach from another one"
+                )
+            other = self._terminals.get(around)
+            if other is not None and around not in seen:
+                seen.add(around)
+                waiting += other.places.of(other.log.views.values())
 
     def _require_place(self, user: str) -> None:
         """Refuse one terminal too many."""

@@ -30,6 +30,7 @@ from domains.shell.events import (
 from domains.shell.log import OUTPUT, TerminalLog, View
 from domains.shell.modes import Tracker
 from domains.shell.pace import Pace
+from domains.shell.places import Places
 from domains.shell.recording import Recording
 from domains.shell.sizes import Sizes
 
@@ -87,7 +88,8 @@ class LiveTerminal:
         self._gone = gone
         self._loop = loop
         self._process: TerminalProcess | None = None
-        self._sizes = Sizes(Size(terminal.cols, terminal.rows))
+        self.places = Places()
+        self._sizes = Sizes(_size_of(terminal))
         self._pace = Pace()
         self._patience: asyncio.TimerHandle | None = None
         self._filter = None if clipboard else ClipboardFilter()
@@ -316,20 +318,21 @@ class LiveTerminal:
         """Give the terminal the size that it is to have."""
         size = self._sizes.size
         process = self._process
-        if (size.cols, size.rows) == (self.terminal.cols, self.terminal.rows):
-            return
-        if process is None or not process.open:
+        before = _size_of(self.terminal)
+        if size == before or process is None or not process.open:
             return
         process.resize(size)
+        self._change(cols=size.cols, rows=size.rows, xpixel=size.xpixel, ypixel=size.ypixel)
+        if (size.cols, size.rows) == (before.cols, before.rows):
+            return
         self._tracker.resized()
-        self._change(cols=size.cols, rows=size.rows)
         if self.recording is not None:
             self.recording.resized(size.cols, size.rows)
         self._bus.emit(ShellResized(terminal_id=self.terminal.id, cols=size.cols, rows=size.rows))
 
     def _fit_again(self) -> None:
         if self._process is not None and self._process.open:
-            self._process.resize(Size(self.terminal.cols, self.terminal.rows))
+            self._process.resize(_size_of(self.terminal))
 
     def _keep_pace(self) -> None:
         """Read on, or wait for the slowest viewer that counts."""
@@ -351,6 +354,10 @@ class LiveTerminal:
 
     def _change(self, **changes: object) -> None:
         self.terminal = msgspec.structs.replace(self.terminal, **changes)
+
+
+def _size_of(terminal: Terminal) -> Size:
+    return Size(terminal.cols, terminal.rows, terminal.xpixel, terminal.ypixel)
 
 
 def whole(data: bytes) -> int:
