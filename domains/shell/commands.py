@@ -19,7 +19,8 @@ class Terminal(Answer):
     """One terminal. Times are in Unix seconds.
 
     `cwd` is where it was opened, `folder` where its shell says that it is. `byte_offset` is the
-    length of its output so far, `viewers` how many follow it.
+    length of its output so far, `viewers` how many follow it. `xpixel` and `ypixel` are the size of
+    its text in pixels, 0 where nobody has told it.
     """
 
     id: str

@@ -9,7 +9,8 @@ from viewers import Viewer
 
 SIZE = "import fcntl,struct,termios; "
 SIZE += "print(struct.unpack('HHHH', fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))))"
-WAIT = f"{SIZE}\nimport signal\nsignal.signal(28, lambda *_: exec(SIZE))\nwhile 1: signal.pause()"
+WAIT = "import signal\nsignal.signal(28, lambda *_: exec(SIZE))\n"
+WAIT += f"{SIZE}\nwhile 1: signal.pause()"
 
 
 @pytest.fixture
