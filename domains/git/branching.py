@@ -26,7 +26,7 @@ from domains.git.commands.branching import (
 from domains.git.desk import Desk, Work
 from domains.git.failures import explained, redacted
 from domains.git.messages import FROM_INPUT, message_bytes
-from domains.git.staging import switched_off
+from domains.git.skipped import skipped
 
 HEADS = "refs/heads/"
 
@@ -64,7 +64,14 @@ class Branching:
             branch, commit = await _here(git)
             warnings = await _switch(git, *args)
             now, at = await _here(git)
-            return Switched(branch=now, commit=at, previous=branch or commit, warnings=warnings)
+            left = await skipped(git, ("post-checkout",))
+            return Switched(
+                branch=now,
+                commit=at,
+                previous=branch or commit,
+                warnings=warnings,
+                hooks_skipped=left.hooks,
+            )
 
     @handles(DeleteBranch)
     async def delete(self, command: DeleteBranch, caller: Caller) -> BranchDeleted:
@@ -113,7 +120,7 @@ class Branching:
             if stdin is None:
                 return TagMade(name=name, commit=commit)
             object_id = await git.text("rev-parse", "--verify", f"refs/tags/{name}")
-            unsigned = await switched_off(git, "tag.gpgSign") == "true"
+            unsigned = (await skipped(git, (), "tag.gpgSign")).signature
             return TagMade(
                 name=name, commit=commit, object_id=object_id, signature_skipped=unsigned
             )

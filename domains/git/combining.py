@@ -37,6 +37,7 @@ from domains.git.commands.combining import (
 from domains.git.conflicts import conflicts
 from domains.git.desk import Desk, Work
 from domains.git.messages import FROM_INPUT, keep_end, message_bytes, prepared
+from domains.git.skipped import COMMIT, MERGE, PICK, REBASE, skipped
 from domains.git.standing import under_way
 
 
@@ -68,11 +69,12 @@ class Combining:
             if command.squash:
                 taken = await count(git, target, before)
                 return replace(done, commits=taken, up_to_date=not taken, staged=taken > 0)
-            return replace(
+            done = replace(
                 done,
                 up_to_date=done.head == before,
                 fast_forward=done.head == target != before,
             )
+            return await _told(git, done, MERGE)
 
     @handles(Rebase)
     async def rebase(self, command: Rebase, caller: Caller) -> Combined:
@@ -88,7 +90,9 @@ class Combining:
             args = ["--no-stat", "--no-fork-point", autostash, onto, *([branch] if branch else [])]
             async with undone(git, before):
                 finished = await carry(git, "rebase", "rebase", *args)
-            return await _rebased(git, finished, onto, *(tips or [before]))
+            return await _told(
+                git, await _rebased(git, finished, onto, *(tips or [before])), REBASE
+            )
 
     @handles(CherryPick)
     async def cherry_pick(self, command: CherryPick, caller: Caller) -> Combined:
@@ -111,7 +115,7 @@ class Combining:
                 options = (*options, f"--mainline={command.mainline}")
             async with undone(git, before):
                 await carry(git, verb, verb, *options, *commits)
-            return await _combined(git, before)
+            return await _told(git, await _combined(git, before), PICK)
 
     @handles(Continue)
     async def continue_(self, command: Continue, caller: Caller) -> Combined:
@@ -127,8 +131,8 @@ class Combining:
             if what == "merge":
                 before = await head_of(git)
                 await _commit(git, what, said)
-                return await _combined(git, before)
-            return await _go_on(git, what, "--continue")
+                return await _told(git, await _combined(git, before), MERGE)
+            return await _told(git, await _go_on(git, what, "--continue"), _hooks(what))
 
     @handles(Skip)
     async def skip(self, command: Skip, caller: Caller) -> Combined:
@@ -137,7 +141,7 @@ class Combining:
             what = await _required(git, "skip")
             if what == "merge":
                 raise Conflict("a merge has nothing to skip: resolve it, or run operation abort")
-            return await _go_on(git, what, "--skip")
+            return await _told(git, await _go_on(git, what, "--skip"), _hooks(what))
 
     @handles(Abort)
     async def abort(self, command: Abort, caller: Caller) -> Aborted:
@@ -223,6 +227,21 @@ async def _rebased(git: Work, finished: Finished, onto: str, before: str) -> Com
         fast_forward=done.head == onto != before and await count(git, before, onto) == 0,
         stashed="Your changes are safe in the stash" in said,
     )
+
+
+def _hooks(what: str) -> Sequence[str]:
+    return REBASE if what == "rebase" else COMMIT
+
+
+async def _told(git: Work, done: Combined, hooks: Sequence[str]) -> Combined:
+    """Say what was left out of it without trust."""
+    if done.up_to_date:
+        return done
+    made = done.commits > 0 and not done.fast_forward
+    if not made and hooks is MERGE:
+        hooks = ("post-merge",)
+    left = await skipped(git, hooks, "commit.gpgSign" if made else "")
+    return replace(done, hooks_skipped=left.hooks, signature_skipped=left.signature)
 
 
 async def _combined(git: Work, since: str | None) -> Combined:

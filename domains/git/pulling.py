@@ -8,6 +8,7 @@ from daemon.core.errors import Conflict
 from domains.git.carrying import begin, carry, count, undone
 from domains.git.commands.remotes import Pulled
 from domains.git.desk import Work
+from domains.git.skipped import MERGE, REBASE, Skipped, skipped
 from domains.git.standing import summarise
 
 Way = Literal["merge", "rebase"]
@@ -39,6 +40,10 @@ async def pulled(
                 options = (ff, "--no-edit", "--no-stat", "--no-autostash", "--progress")
                 message = ("-m", f"Merge branch '{branch}' of {remote}") if ours else ()
                 await carry(git, way, way, *options, *message, "--end-of-options", target)
+    left = Skipped()
+    if theirs:
+        hooks = (REBASE if way == "rebase" else MERGE) if ours else ("post-merge",)
+        left = await skipped(git, hooks, "commit.gpgSign" if ours else "")
     return Pulled(
         remote=remote,
         branch=branch,
@@ -48,6 +53,8 @@ async def pulled(
         fast_forward=not ours and theirs > 0,
         rebased=way == "rebase",
         up_to_date=not theirs,
+        hooks_skipped=left.hooks,
+        signature_skipped=left.signature,
     )
 
 

@@ -33,6 +33,7 @@ from domains.git.failures import explained, redacted
 from domains.git.pulling import pulled, require_rested
 from domains.git.pushing import parse_push, rejected, said_by_remote, stopped_push
 from domains.git.references import ls_remote_of, moves, references
+from domains.git.skipped import skipped
 from domains.git.submodules import Filled, fill
 
 LISTED = 1_000
@@ -134,7 +135,14 @@ class Remotes:
                 raise rejected(remote, refs, wrong)
             if finished.code:
                 raise stopped_push(finished) or await explained(args, finished, git.repository)
-            return Pushed(remote=remote, refs=refs[:LISTED], said=said_by_remote(finished.stderr))
+            left = await skipped(git, ("pre-push",), "push.gpgSign")
+            return Pushed(
+                remote=remote,
+                refs=refs[:LISTED],
+                said=said_by_remote(finished.stderr),
+                hooks_skipped=left.hooks,
+                signature_skipped=left.signature,
+            )
 
     @handles(CollectGarbage)
     async def gc(self, command: CollectGarbage, caller: Caller) -> Collected:

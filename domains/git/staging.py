@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from daemon.core.commands import Caller, handles
 from daemon.core.errand import Finished
@@ -22,14 +19,13 @@ from domains.git.commands.staging import (
 from domains.git.desk import Desk, Work
 from domains.git.failures import explained, last_words
 from domains.git.messages import FROM_INPUT, message_bytes
+from domains.git.skipped import COMMIT, skipped
 from domains.git.standing import summarise
 
 PATHS_BYTES = 100_000
 """Most paths of one commit: they are arguments of a program."""
 
 FROM_STDIN = ("--pathspec-from-file=-", "--pathspec-file-nul")
-
-HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "pre-merge-commit")
 
 _AUTHOR = re.compile(r"([^<>\x00-\x1f\x7f]*[^<>\x00-\x20\x7f]) ?<([^<>\x00-\x20\x7f]+)>")
 
@@ -177,34 +173,13 @@ async def _committed(git: Work) -> Committed:
     )
     commit, summary, stat = said.split("\0", 2)
     counts = {word: int(number) for number, word in _CHANGED.findall(stat)}
-    hooks = not git.trusted and await _has_hooks(git)
+    left = await skipped(git, COMMIT, "commit.gpgSign")
     return Committed(
         commit=commit,
         summary=summary,
         files=counts.get("file", 0),
         insertions=counts.get("insertion", 0),
         deletions=counts.get("deletion", 0),
-        hooks_skipped=hooks,
-        signature_skipped=await switched_off(git, "commit.gpgSign") == "true",
+        hooks_skipped=left.hooks,
+        signature_skipped=left.signature,
     )
-
-
-async def _has_hooks(git: Work) -> bool:
-    """Tell whether the repository has hooks that a commit would run."""
-    named = await switched_off(git, "core.hooksPath", "path")
-    folder = Path(git.root, named) if named else Path(git.repository.common_dir, "hooks")
-    return await asyncio.to_thread(_any_hook, folder)
-
-
-async def switched_off(git: Work, key: str, type_: str = "bool") -> str | None:
-    """Return what a key that is switched off here would else say; None where that is nothing."""
-    if git.trusted:
-        return None
-    args = ("config", "--null", f"--type={type_}", "--get-all", key)
-    finished = await git.run(*args, ok=(0, 1, 128))
-    said = finished.stdout.decode(errors="surrogateescape").split("\0")[:-1]
-    return said[-2] if len(said) > 1 else None  # the last one is ours
-
-
-def _any_hook(folder: Path) -> bool:
-    return any(os.access(folder / name, os.X_OK) for name in HOOKS)

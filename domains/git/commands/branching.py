@@ -26,13 +26,15 @@ class Switched(Answer):
 
     `branch` is absent on a detached head, `commit` before the first one. `previous` is the branch,
     or the commit of a detached head, that you were at. `warnings` say what failed after it, as a
-    hook.
+    hook. `hooks_skipped`: there is a post-checkout hook that was not run, because the project is
+    not trusted.
     """
 
     branch: str | None = None
     commit: str | None = None
     previous: str | None = None
     warnings: list[str] = field(default_factory=list)
+    hooks_skipped: bool = False
 
 
 class BranchDeleted(Answer):

@@ -30,6 +30,10 @@ class Combined(Answer):
     squashed merge those that are in it. `fast_forward`: nothing had to be merged. `up_to_date`:
     there was nothing to do. `staged`: a squashed merge waits to be committed. `stashed`: the
     changes that were put aside did not fit any more, and are in the stash.
+
+    `hooks_skipped`: there are hooks for it that were not run, because the project is not trusted.
+    `signature_skipped`: the commits that were made are to be signed, and are not, for the same
+    reason.
     """
 
     head: str
@@ -39,6 +43,8 @@ class Combined(Answer):
     up_to_date: bool = False
     staged: bool = False
     stashed: bool = False
+    hooks_skipped: bool = False
+    signature_skipped: bool = False
 
 
 class Aborted(Answer):

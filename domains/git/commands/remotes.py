@@ -55,7 +55,7 @@ class Pulled(Answer):
 
     `commits` counts those that came to the current branch. `fast_forward`: it had none of its own.
     `rebased`: its own were made anew. `up_to_date`: there was nothing to do. `summary` is where the
-    repository stands now.
+    repository stands now. `hooks_skipped` and `signature_skipped` are as those of a merge.
     """
 
     remote: str
@@ -66,6 +66,8 @@ class Pulled(Answer):
     fast_forward: bool = False
     rebased: bool = False
     up_to_date: bool = False
+    hooks_skipped: bool = False
+    signature_skipped: bool = False
 
 
 class PushedRef(Answer):
@@ -82,12 +84,16 @@ class PushedRef(Answer):
 class Pushed(Answer):
     """What the `remote` has taken: `refs` are its branches and tags, one by one.
 
-    `said` are lines that the remote has to say, as where to open a pull request.
+    `said` are lines that the remote has to say, as where to open a pull request. `hooks_skipped`:
+    there is a pre-push hook that was not run, because the project is not trusted.
+    `signature_skipped`: pushes are to be signed, and this one is not, for the same reason.
     """
 
     remote: str
     refs: list[PushedRef]
     said: list[str] = field(default_factory=list)
+    hooks_skipped: bool = False
+    signature_skipped: bool = False
 
 
 class Collected(Answer):
