@@ -51,8 +51,6 @@ from domains.workflow.schema import json_schema
 
 log = structlog.get_logger(__name__)
 
-DATABASE = "agentcmd.db"
-
 LOOPBACK = ("127.", "::1", "localhost")
 
 SHUTDOWN_STEP = 5.0
@@ -171,7 +169,7 @@ class Daemon:
             )
         )
         await asyncio.to_thread(_sweep, records, cgroups)
-        store = await enter(Store(self.state_dir / DATABASE, schemas))
+        store = await enter(Store(self.state_dir / home.DATABASE, schemas))
         self._supervisor = await enter(Supervisor())
         self._journal = await enter(
             Journal(
@@ -198,7 +196,7 @@ class Daemon:
         self._bus = EventBus(registry, self._journal, self._supervisor, debug=self._debug)
         self._dispatcher = Dispatcher(registry, ready=self._require_ready)
         await self._open_services()
-        self._guard.hold(*home.own_files(self.state_dir, DATABASE))
+        self._guard.hold(*home.own_files(self.state_dir, home.DATABASE))
         self._supervisor.start(self._guard.run(), name="guard")
         retention = Retention(self._journal, settings.journal, self._calendar.now)
         self._supervisor.start(retention.run(), name="retention")

@@ -20,6 +20,7 @@ from daemon.core.errors import Conflict, Unavailable
 from daemon.core.spawner import start_time
 
 LOCK = "lock"
+DATABASE = "agentcmd.db"
 ADDRESS = "daemon.json"
 SOCKET = "agentcmd.sock"
 

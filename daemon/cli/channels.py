@@ -71,6 +71,8 @@ async def call(args: argparse.Namespace) -> int:
     """Carry out one command."""
     try:
         data = json.loads(args.data)
+    except RecursionError:
+        raise BadRequest("the data is nested too deeply to be read") from None
     except ValueError as error:
         raise BadRequest(f"the data is not JSON: {error}") from None
     if not isinstance(data, dict):

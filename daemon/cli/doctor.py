@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import shutil
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +21,15 @@ from daemon import __file__ as ours
 from daemon import __version__, home
 from daemon.cli.connect import add_home, settings_of
 from daemon.cli.printing import say
+from daemon.core.damage import damaged, explained
+from daemon.core.errors import AgentcmdError
 from daemon.settings import Settings
-from daemon.web.auth import SECRET_NAME
+from daemon.web.auth import SECRET_NAME, read_secret
 from domains.session.agents import ADAPTERS
 
 AGENTS = ("claude", "codex", "gemini", "opencode")
 VERSION_TIMEOUT = 10.0
+DATABASE_TIMEOUT = 20.0
 
 
 class Check(NamedTuple):
@@ -90,16 +95,80 @@ def _state(settings: Settings) -> Iterator[Check]:
         yield Check("bad", f"state dir {state_dir} can be read by others", f"chmod 700 {state_dir}")
     else:
         yield Check("ok", f"state dir {state_dir}")
-    secret = state_dir / SECRET_NAME
-    if secret.exists() and stat.S_IMODE(secret.stat().st_mode) & 0o077:
-        yield Check("bad", f"the secret {secret} can be read by others", f"chmod 600 {secret}")
-    elif secret.exists():
-        yield Check("ok", f"the secret {secret} is ours alone")
+    yield from _disk(state_dir, settings.guard.free_bytes)
+    yield from _lock(state_dir / home.LOCK)
+    yield from _secret(state_dir / SECRET_NAME)
+    yield from _database(state_dir / home.DATABASE)
     address = home.discover(state_dir)
     if address is None:
         yield Check("ok", "no daemon runs; 'agentcmd run' brings its own")
     else:
         yield Check("ok", f"a daemon runs, pid {address.pid}, {address.url or address.socket}")
+
+
+def _disk(state_dir: Path, least: int) -> Iterator[Check]:
+    about = os.statvfs(state_dir)
+    free = about.f_bavail * about.f_frsize
+    if free < max(least, 1 << 20):
+        told = f"the disk of {state_dir} has {free >> 20} MiB left"
+        yield Check("bad", told, "free some of it; below [guard] free_bytes nothing new is started")
+
+
+def _lock(lock: Path) -> Iterator[Check]:
+    if lock.is_dir():
+        yield Check("bad", f"{lock} is a folder, and should be a file", "move it elsewhere")
+    elif lock.exists() and not os.access(lock, os.R_OK | os.W_OK):
+        yield Check("bad", f"permission denied: {lock}", f"let user {os.getuid()} write it")
+
+
+def _secret(secret: Path) -> Iterator[Check]:
+    if not secret.exists():
+        return
+    if stat.S_IMODE(secret.stat().st_mode) & 0o077:
+        yield Check("bad", f"the secret {secret} can be read by others", f"chmod 600 {secret}")
+        return
+    try:
+        read_secret(secret)
+    except AgentcmdError as error:
+        yield Check("bad", error.message)
+    else:
+        yield Check("ok", f"the secret {secret} is ours alone")
+
+
+def _database(path: Path) -> Iterator[Check]:
+    if not path.exists():
+        return
+    if path.is_file() and not path.stat().st_size:
+        told = f"the database {path} is empty, so its history is lost"
+        yield Check("bad", told, "put a backup in its place, else it begins anew at the next start")
+        return
+    try:
+        found = _looked_through(path)
+    except sqlite3.Error as error:
+        yield Check("bad", explained(path, error))
+        return
+    if found is None:
+        yield Check("note", f"the database {path} is too large to be looked through here")
+    elif found == "ok":
+        yield Check("ok", f"the database {path} is sound")
+    else:
+        yield Check("bad", damaged(path, found))
+
+
+def _looked_through(path: Path) -> str | None:
+    """Look a database through without changing anything; None when that takes too long."""
+    until = time.monotonic() + DATABASE_TIMEOUT
+    # Without a log beside it nobody writes it: then no file is made to read it either.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as db:
+        db.set_progress_handler(lambda: time.monotonic() > until, 100_000)
+        try:
+            (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                return None
+            raise
+    return str(found).strip().replace("\n", "; ")
 
 
 async def _agents(settings: Settings) -> list[Check]:

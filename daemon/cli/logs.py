@@ -136,7 +136,7 @@ def _time(text: str) -> str:
     except BadRequest:
         try:
             when = datetime.fromisoformat(text).astimezone(UTC)
-        except ValueError:
+        except (ValueError, OverflowError):  # OverflowError: the year 1, in another zone
             raise BadRequest(f"{text!r} is no time: use an ISO time, or an age as in 15m") from None
     return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 

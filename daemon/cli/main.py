@@ -112,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_output()
         return BROKEN_PIPE
+    except RecursionError:  # JSON may be nested without end, whoever wrote it
+        complain("agentcmd: the data is nested too deeply to be read\n")
+        return USAGE
     except (AgentcmdError, OSError) as error:
         with contextlib.suppress(OSError):
             complain(f"agentcmd: {harmless(_sentence(error))}\n")

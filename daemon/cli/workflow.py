@@ -365,6 +365,8 @@ async def send(args: argparse.Namespace) -> int:
     if args.data is not None:
         try:
             asked["data"] = json.loads(args.data)
+        except RecursionError:
+            raise BadRequest("the data is nested too deeply to be read") from None
         except ValueError as error:
             raise BadRequest(f"the data is not JSON: {error}") from None
     async with client(args) as daemon:

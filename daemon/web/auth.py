@@ -172,22 +172,29 @@ def parse_scope(scope: str) -> tuple[tuple[str, str], ...]:
     return tuple(grants)
 
 
+LONGEST_TTL = 36_500 * 86_400.0
+"""Seconds; further away there are no dates that every program can tell."""
+
+
 def parse_ttl(text: str) -> float:
     """Read a duration such as 90s, 30m, 12h or 7d; gives seconds."""
     found = _TTL.fullmatch(text)
     if found is None or float(found[1]) <= 0:
         raise BadRequest(f"{text!r} is no duration: use a number with s, m, h or d, as in 12h")
-    return float(found[1]) * _UNITS[found[2]]
+    seconds = float(found[1]) * _UNITS[found[2]]
+    if seconds > LONGEST_TTL:
+        raise BadRequest(f"{text[:40]!r} is too long: 36500d at most, which are a hundred years")
+    return seconds
 
 
 def load_secret(state_dir: Path, configured: str, environ: Mapping[str, str]) -> bytes:
     """Read the secret: configured file, systemd credential, or the state dir's own, made once."""
     if configured:
-        return _read_secret(Path(configured).expanduser())
+        return read_secret(Path(configured).expanduser())
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
         credential = Path(directory) / CREDENTIAL
         if credential.is_file():
-            return _read_secret(credential)
+            return read_secret(credential)
     own = state_dir / SECRET_NAME
     made = state_dir / f".{SECRET_NAME}.{os.getpid()}"
     if not own.exists():
@@ -199,10 +206,11 @@ def load_secret(state_dir: Path, configured: str, environ: Mapping[str, str]) ->
         with contextlib.suppress(FileExistsError):
             os.link(made, own)  # whoever is first wins; never a half-written secret
         made.unlink()
-    return _read_secret(own)
+    return read_secret(own)
 
 
-def _read_secret(path: Path) -> bytes:
+def read_secret(path: Path) -> bytes:
+    """Read a secret from a file; BadRequest says what is wrong with it."""
     try:
         secret = path.read_bytes().strip()
     except OSError as error:
@@ -210,7 +218,8 @@ def _read_secret(path: Path) -> bytes:
     if len(secret) < SECRET_BYTES:
         raise BadRequest(
             f"the secret {path} is shorter than {SECRET_BYTES} bytes; "
-            "move it away to have a new one made (issued tokens end with it)"
+            "put a backup in its place, or move it away to have a new one made (issued tokens "
+            "end with it)"
         )
     return secret
 

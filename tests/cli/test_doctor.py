@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 
 def lines(done):
     return [line.split(maxsplit=1) for line in done.stdout.decode().splitlines()]
@@ -52,3 +54,73 @@ def test_agents_are_found_by_setting_or_path_with_their_version(agentcmd, tmp_pa
 
 def test_a_daemon_that_runs_is_named(serving, agentcmd):
     assert f"pid {serving.pid}" in agentcmd("doctor").stdout.decode()
+
+
+HARMFUL = ("rm ", "delete it", "remove it", "begins anew without")
+
+
+def bad_of(done):
+    """Give what is bad, of a doctor that fails, ends in no traceback and destroys nothing."""
+    assert done.returncode == 1, done
+    assert b"Traceback" not in done.stdout + done.stderr
+    found = [what for state, what in lines(done) if state == "bad"]
+    assert not [each for each in found for harm in HARMFUL if harm in each]
+    return found
+
+
+@pytest.fixture
+def used(serving, agentcmd):
+    """A state dir that a daemon has left."""
+    assert agentcmd("call", "project.list").returncode == 0
+    serving.stop()
+    return serving.state_dir
+
+
+def test_a_sound_state_dir_is_well_and_stays_as_it_is(used, agentcmd):
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in used.iterdir())
+    told = agentcmd("doctor").stdout.decode()
+    assert f"the database {used / 'agentcmd.db'} is sound" in told
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in used.iterdir()) == before
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "flipped", "empty", "folder"])
+def test_a_damaged_database_is_found(used, agentcmd, damage):
+    path = used / "agentcmd.db"
+    whole = path.read_bytes()
+    page = int.from_bytes(whole[16:18], "big")
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(
+            {
+                "garbage": b"this is no database" * 1000,
+                "truncated": whole[: 2 * page],
+                "flipped": whole[:page] + bytes(255 - each for each in whole[page:]),
+                "empty": b"",
+            }[damage]
+        )
+    (found,) = bad_of(agentcmd("doctor"))
+    assert str(path) in found
+
+
+@pytest.mark.parametrize("content", [b"", b"short"])
+def test_a_secret_that_is_none_is_found(used, agentcmd, content):
+    (used / "jwt.secret").write_bytes(content)
+    (found,) = bad_of(agentcmd("doctor"))
+    assert str(used / "jwt.secret") in found
+    assert "backup" in found
+
+
+def test_a_folder_in_place_of_the_lock_is_found(used, agentcmd):
+    (used / "lock").unlink()
+    (used / "lock").mkdir()
+    (found,) = bad_of(agentcmd("doctor"))
+    assert "is a folder" in found
+
+
+@pytest.mark.usefixtures("used")
+def test_a_full_disk_is_found(agentcmd):
+    env = {"AGENTCMD_GUARD__FREE_BYTES": str(1 << 60)}
+    (found,) = bad_of(agentcmd("doctor", env=env))
+    assert "MiB left: free some of it" in found

@@ -105,6 +105,9 @@ def test_a_grant_reaches_as_far_as_its_pattern(scope, action, channel, allowed):
 
 
 def test_durations_have_a_unit():
+    assert parse_ttl("36500d") == 36_500 * 86_400
+    with pytest.raises(BadRequest, match="too long"):
+        parse_ttl("36501d")
     assert [parse_ttl(t) for t in ("90s", "30m", "12h", "7d")] == [90, 1800, 43200, 604800]
     for text in ("", "12", "h", "-1h", "0s", "1w", "1h30m"):
         with pytest.raises(BadRequest):
