@@ -24,7 +24,7 @@ from domains.git.commands.branching import (
     TagMade,
 )
 from domains.git.desk import Desk, Work
-from domains.git.failures import explained, redacted
+from domains.git.failures import after_checkout, explained
 from domains.git.messages import FROM_INPUT, message_bytes
 from domains.git.skipped import skipped
 
@@ -47,14 +47,15 @@ class Branching:
         name = own_name(command.name)
         start = revision(command.start_point) if command.start_point is not None else None
         async with self._desk.at_work(command, caller) as git:
+            warnings: list[str] = []
             if command.switch:
-                await _switch(git, "--create", name, *([start] if start else []))
+                warnings = await _switch(git, "--create", name, *([start] if start else []))
             else:
                 await required(git, start or "HEAD")
                 # By its name, so that the branch can follow one of a remote.
                 await git.run("branch", "--end-of-options", name, *([start] if start else []))
             (commit,) = await resolve(git, [HEADS + name])
-            return BranchMade(name=name, commit=commit)
+            return BranchMade(name=name, commit=commit, warnings=warnings)
 
     @handles(SwitchBranch)
     async def switch(self, command: SwitchBranch, caller: Caller) -> Switched:
@@ -191,10 +192,8 @@ async def _switch(git: Work, *where: str) -> list[str]:
     finished: Finished = await git.run(*args, ok=(0, 1, 128))
     if not finished.code:
         return []
-    wrong = any(line.startswith(("fatal:", "error:")) for line in finished.stderr.splitlines())
-    if finished.code == 1 and not wrong and (await _here(git))[0] == where[1]:
-        said = redacted(finished.stderr).strip()[:SHOWN] or "it said nothing"
-        return [f"the post-checkout hook failed: {said}"]
+    if (await _here(git))[0] == where[1] and (said := after_checkout(finished)):
+        return said
     raise await _refused(git, args, finished)
 
 

@@ -139,6 +139,18 @@ async def explained(
     return Conflict(f"git {command_of(args)} refused: {_gist(said)}", git=said)
 
 
+def after_checkout(finished: Finished) -> list[str]:
+    """Return a warning where nothing but the hook has failed that git runs after a checkout.
+
+    Git gives the hook's exit code as its own, and says nothing itself.
+    """
+    lines = finished.stderr.splitlines()
+    if not finished.code or any(line.startswith(("fatal:", "error:")) for line in lines):
+        return []
+    said = redacted(finished.stderr).strip()[-500:] or "it said nothing"
+    return [f"the post-checkout hook failed: {said}"]
+
+
 def last_words(finished: Finished) -> str:
     """Return the end of standard output; it may be as long as all files' names."""
     return finished.stdout[-SAID:].decode(errors="replace")

@@ -33,6 +33,8 @@ _NOTHING = re.compile("nothing (added )?to commit|no changes added to commit")
 
 _EMBEDDED = "warning: adding embedded git repository: "
 
+_EMPTY = "does not have a commit checked out"
+
 WARNINGS = 20
 """Most warnings of one answer."""
 
@@ -55,6 +57,11 @@ class Staging:
             where = FROM_STDIN if stdin else ()
             args = ("add", "--all", *options, *where)
             finished = await git.run(*args, stdin=stdin, ok=(0, 1, 128))
+            warnings = _links(finished.stderr)
+            if command.all and _EMPTY in finished.stderr:  # the rest is staged all the same
+                finished = await git.run(*args, "--ignore-errors", ok=(0, 1))
+                warnings = _links(finished.stderr) + _empty(finished.stderr)
+                finished = finished._replace(code=0)
             if "ignored by one of your" in finished.stderr:
                 ignored = [
                     line
@@ -68,7 +75,7 @@ class Staging:
                 )
             if finished.code:
                 raise await explained(args, finished, git.repository)
-            return Staged(summary=await summarise(git), warnings=_links(finished.stderr))
+            return Staged(summary=await summarise(git), warnings=warnings)
 
     @handles(Unstage)
     async def unstage(self, command: Unstage, caller: Caller) -> Staged:
@@ -117,6 +124,12 @@ def _links(said: str) -> list[str]:
         "files; unstage it, or make it a submodule"
         for name in names[:WARNINGS]
     ]
+
+
+def _empty(said: str) -> list[str]:
+    """Return a warning for what could not be staged: repositories without a commit, mostly."""
+    wrong = [line.removeprefix("error: ") for line in said.splitlines() if line[:7] == "error: "]
+    return [f"not staged: {line[:300]}" for line in wrong[:WARNINGS]]
 
 
 def chosen(paths: Sequence[str] | None, *, everything: bool) -> bytes | None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -14,7 +15,7 @@ from daemon.core.commands import Caller, handles
 from daemon.core.errand import Ended
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from domains.git.arguments import branch_name, revision
-from domains.git.carrying import resolve
+from domains.git.carrying import ANY, resolve
 from domains.git.commands.worktrees import (
     AddWorktree,
     ListWorktrees,
@@ -25,7 +26,7 @@ from domains.git.commands.worktrees import (
     WorktreeRemoved,
 )
 from domains.git.desk import Desk, Work
-from domains.git.failures import explained
+from domains.git.failures import after_checkout, explained
 from domains.git.repository import look_up
 from domains.git.standing import under_way
 from domains.git.submodules import Filled, fill, only_here
@@ -73,7 +74,7 @@ class Worktrees:
         branch = branch_name(command.name if command.branch is None else command.branch)
         start = revision(command.start) if command.start is not None else None
         async with self._desk.at_work(command, caller) as git:
-            path, new = await self._add(git, command.name, branch, start)
+            path, new, warnings = await self._add(git, command.name, branch, start)
             filled = Filled([], [])
             if command.recurse:
                 filled = await self._fill(git, caller, path, branch if new else None)
@@ -85,7 +86,7 @@ class Worktrees:
                 worktree=await self._told(git, made, found[0], details=False),
                 new=new,
                 submodules=len(filled.submodules),
-                warnings=filled.warnings,
+                warnings=[*warnings, *filled.warnings],
             )
 
     @handles(RemoveWorktree)
@@ -137,7 +138,7 @@ class Worktrees:
         if start is not None:
             revision(start)
         async with self._desk.quietly(project_id) as git:
-            path, _ = await self._add(git, name, branch_name(branch), start)
+            path, _, _ = await self._add(git, name, branch_name(branch), start)
             return path, branch
 
     async def remove_unneeded(self, project_id: str, path: str, branch: str) -> str | None:
@@ -169,8 +170,10 @@ class Worktrees:
                 log.info("git.branch_kept", project=git.project_id, why=kept)
         return None
 
-    async def _add(self, git: Work, name: str, branch: str, start: str | None) -> tuple[str, bool]:
-        """Add one; gives its path, and whether the branch is new."""
+    async def _add(
+        self, git: Work, name: str, branch: str, start: str | None
+    ) -> tuple[str, bool, Sequence[str]]:
+        """Add one; gives its path, whether the branch is new, and what failed after it."""
         if not NAME.fullmatch(name):
             raise BadRequest("a worktree's name is letters, digits and ._-, the first no sign")
         path = self._place(git.project_id) / name
@@ -189,12 +192,16 @@ class Worktrees:
         what = [branch] if known else [start or "HEAD"]
         named = [] if known else ["-b", branch]
         try:
-            await git.run("worktree", "add", *named, "--end-of-options", str(path), *what)
+            args = ("worktree", "add", "--quiet", *named, "--end-of-options", str(path), *what)
+            finished = await git.run(*args, ok=ANY)
+            warnings = after_checkout(finished)
+            if finished.code and not (warnings and await _whole(git, str(path), branch)):
+                raise await explained(args, finished, git.repository)
         except AgentcmdError:
             with git.taking_back():
                 await _undo_add(git, path, None if known else branch)
             raise
-        return str(path), not known
+        return str(path), not known, warnings
 
     async def _fill(self, git: Work, caller: Caller, path: str, branch: str | None) -> Filled:
         """Fill the submodules of a new work tree, which is taken away again where that fails."""
@@ -327,6 +334,15 @@ async def _delete_branch(git: Work, branch: str) -> str | None:
     except Conflict as error:
         return error.message
     return None
+
+
+async def _whole(git: Work, path: str, branch: str) -> bool:
+    """Tell whether a work tree was added and filled, whatever came after that."""
+    entry = next((each for each in await listed(git) if each.path == path), None)
+    if entry is None or entry.branch != branch:
+        return False
+    look = ("-C", path, "diff-index", "--quiet", "--cached", "HEAD")
+    return not (await git.run(*look, ok=ANY)).code
 
 
 async def _undo_add(git: Work, path: Path, branch: str | None) -> None:

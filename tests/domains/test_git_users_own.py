@@ -173,6 +173,37 @@ async def test_a_hook_that_fails_after_the_switch_is_a_warning(trusted):
     assert switched["warnings"] == ["the post-checkout hook failed: no luck"]
 
 
+async def test_a_hook_that_fails_after_a_branch_or_worktree_is_made_is_a_warning(trusted):
+    client, project, repo = trusted
+    hook(repo, "post-checkout", "echo no luck >&2; exit 41")
+    made = await ran(client, project, "branch_create", name="new", switch=True)
+    assert made["warnings"] == ["the post-checkout hook failed: no luck"]
+    added_ = await ran(client, project, "worktree_add", name="w")
+    assert added_["warnings"] == ["the post-checkout hook failed: no luck"]
+    assert (Path(added_["worktree"]["path"]) / "a.txt").read_text() == "1\n"
+
+
+async def test_a_repository_without_a_commit_keeps_nothing_else_from_being_staged(trusted):
+    client, project, repo = trusted
+    Repo(repo.path / "empty")
+    repo.write("new.txt", "1\n")
+    staged = await ran(client, project, "stage", all=True)
+    assert "empty" in staged["warnings"][0]
+    assert repo.git("diff", "--cached", "--name-only") == "new.txt\n"
+
+
+async def test_words_of_a_remote_have_no_colours_whatever_the_user_likes(trusted, tmp_path):
+    client, project, repo = trusted
+    far = Repo(tmp_path / "far.git", bare=True)
+    hook_ = program(far.path / "hooks" / "post-receive", "echo 'warning: be careful' >&2")
+    assert hook_.exists()
+    for name in ("remote", "transport", "push", "advice"):
+        repo.git("config", f"color.{name}", "always")
+    repo.git("remote", "add", "origin", f"file://{far.path}")
+    pushed = await ran(client, project, "push", remote="origin", branch="main")
+    assert pushed["said"] == ["warning: be careful"]
+
+
 async def test_a_push_that_a_hook_stops_says_what_the_hook_said(trusted, tmp_path):
     client, project, repo = trusted
     far = Repo(tmp_path / "far.git", bare=True)

@@ -15,10 +15,14 @@ NewName = Annotated[str, Meta(description="The name, as git allows it.")]
 
 
 class BranchMade(Answer):
-    """A new branch: its `name`, and the `commit` it is at, absent before the first one."""
+    """A new branch: its `name`, and the `commit` it is at, absent before the first one.
+
+    `warnings` say what failed after it was made, as a hook.
+    """
 
     name: str
     commit: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 class Switched(Answer):

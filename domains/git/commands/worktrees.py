@@ -58,7 +58,8 @@ class ManyWorktrees(Answer):
 class WorktreeMade(Answer):
     """The new `worktree`, and whether its branch is `new` too.
 
-    `submodules` counts those that were filled; `warnings` name links that nothing can fill.
+    `submodules` counts those that were filled; `warnings` name links that nothing can fill,
+    and what failed after it, as a hook.
     """
 
     worktree: Worktree
