@@ -44,6 +44,9 @@ _FAULT = (
 )
 """What of the daemon's environment would change what git does or says."""
 
+CONFIGURATION = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM"})
+"""Where the user's own configuration is, as git itself takes it."""
+
 OPTIONS = (
     *("-c", "core.quotePath=false"),
     *("-c", "color.ui=false"),
@@ -73,7 +76,7 @@ def environment(environ: Mapping[str, str], *, trusted: bool = False) -> dict[st
     passed = {
         name: value
         for name, value in child_environment(environ).items()
-        if not name.startswith(_FAULT)
+        if name in CONFIGURATION or not name.startswith(_FAULT)
     }
     return {**passed, **ENVIRONMENT, **({} if trusted else UNTRUSTED)}
 

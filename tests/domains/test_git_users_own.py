@@ -204,6 +204,14 @@ async def test_words_of_a_remote_have_no_colours_whatever_the_user_likes(trusted
     assert pushed["said"] == ["warning: be careful"]
 
 
+async def test_the_users_configuration_is_taken_from_where_it_is(trusted, tmp_path, monkeypatch):
+    client, project, repo = trusted
+    (tmp_path / "mine").write_text("[user]\n\tname = Grace\n\temail = grace@example.org\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "mine"))
+    await ran(client, project, "commit", message="m", allowEmpty=True)
+    assert repo.git("log", "-1", "--format=%an") == "Grace\n"
+
+
 async def test_a_push_that_a_hook_stops_says_what_the_hook_said(trusted, tmp_path):
     client, project, repo = trusted
     far = Repo(tmp_path / "far.git", bare=True)
