@@ -69,6 +69,11 @@ KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
     ),
     (
         Conflict,
+        "a submodule has changes of its own: add its folder as a project, and work there",
+        ("[Pp]athspec '[^']*' is in submodule",),
+    ),
+    (
+        Conflict,
         (
             "a submodule is in a folder of this machine, which git clones only where you say so: "
             "git config --global protocol.file.allow always"

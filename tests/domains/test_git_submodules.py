@@ -123,6 +123,8 @@ async def test_a_moved_submodule_is_discarded_and_brought_back(running, tmp_path
         back = await ran(client, project, "discard_restore", discardId=lost["discardId"])
         assert (back["written"], lib.git("rev-parse", "HEAD").strip()) == (["lib"], after)
         lib.write("s", "in the way\n")
+        with pytest.raises(Conflict, match="add its folder as a project"):
+            await ran(client, project, "stage", paths=["lib/s"])
         with pytest.raises(Conflict, match="submodule lib"):
             await ran(client, project, "discard", all=True)
         assert (lib.path / "s").read_text() == "in the way\n"
