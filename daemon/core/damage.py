@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -14,6 +14,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 def explained(path: Path, error: sqlite3.Error) -> str:
@@ -66,5 +67,16 @@ def passing_over(where: str) -> Iterator[None]:
     """Pass a damaged row over, and log it: the others are good."""
     try:
         yield
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
         log.error("store.row_damaged", where=where, error=str(error))
+
+
+def sound(rows: Iterable[Row], kinds: tuple[type, ...], where: str) -> list[Row]:
+    """Return the rows whose values are of these types; others are passed over, and logged."""
+    found = []
+    for row in rows:
+        if all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)):
+            found.append(row)
+        else:
+            log.error("store.row_damaged", where=where, error=repr(row)[:200])
+    return found

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
-from daemon.core.damage import damaged, explained
+from daemon.core.damage import damaged, explained, sound
 from daemon.core.schema import Schema, StoreError, migrate, refuse_newer
 
 log = structlog.get_logger(__name__)
@@ -189,7 +189,7 @@ class Store:
                 AND event.id < (channel.id + 1) << {OFFSET_BITS}), 0)), oldest FROM channel
         """  # noqa: S608  # a number of our own
         rows = await self.read(lambda db: db.execute(every).fetchall())
-        return [Head(*row) for row in rows if _is_sound(row)]
+        return [Head(*row) for row in sound(rows, (int, str, str, int, int), "channel")]
 
     async def page(self, channel: int, after: int, upto: int, limit: int) -> list[bytes]:
         """Read bodies of one channel after an offset, up to about `limit` bytes."""
@@ -379,14 +379,6 @@ def _hopeless(error: Exception) -> bool:
         UnicodeEncodeError,
     )
     return isinstance(error, never)
-
-
-def _is_sound(row: tuple[object, ...]) -> bool:
-    """Tell whether a channel's row is of the right types; else it is passed over."""
-    sound = tuple(type(each) for each in row) == (int, str, str, int, int)
-    if not sound:
-        log.error("store.row_damaged", where="channel", error=repr(row)[:200])
-    return sound
 
 
 def boot_id() -> str:

@@ -13,6 +13,7 @@ import structlog
 from daemon.core.bus import EventBus
 from daemon.core.calendar import Calendar
 from daemon.core.commands import Caller, handlers_of, handles
+from daemon.core.damage import sound
 from daemon.core.errand import OUTPUT_BYTES, Errands
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.ids import new_id
@@ -223,7 +224,8 @@ class GitService:
                 "SELECT id, project, operation, root, target, started FROM git_operation"
             ).fetchall()
         )
-        for id_, project_id, operation, root, target, started in rows:
+        kinds = (str, str, str, str, str, float)
+        for id_, project_id, operation, root, target, started in sound(rows, kinds, "git"):
             await asyncio.to_thread(recover_clone, target)
             self._journal.execute("DELETE FROM git_operation WHERE id = :id", id=id_)
             self._desk.bus.emit(

@@ -17,6 +17,7 @@ from msgspec import structs
 
 from daemon.core.bus import EventBus
 from daemon.core.commands import Caller, handles
+from daemon.core.damage import sound
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.journal import Journal
 from domains.project.commands import (
@@ -91,7 +92,8 @@ class ProjectService:
         rows = await self._journal.store.read(
             lambda db: db.execute("SELECT id, name, path, created, trusted FROM project").fetchall()
         )
-        for id_, name, path, created, trusted in rows:
+        kinds = (str, str, str, float, int)
+        for id_, name, path, created, trusted in sound(rows, kinds, "project"):
             self._projects[id_] = Project(
                 id=id_, name=name, path=path, created_at=created, trusted=bool(trusted)
             )

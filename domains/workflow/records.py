@@ -288,12 +288,15 @@ class RunRecords:
             for run, number, body in db.execute(steps, tuple(values)):
                 with passing_over("workflow_step"):
                     if run in found:
-                        found[run].steps.append(_decode_step(body))
-                        numbers[run].append(number)
+                        step = _decode_step(body)
+                        numbers[run].append(int(number))
+                        found[run].steps.append(step)
                         written[run] += len(body)
             for run, number, name, data in db.execute(events, tuple(values)):
-                if run in found:
-                    found[run].events.append((number, name, data))
+                with passing_over("workflow_event"):
+                    if run in found:
+                        msgspec.json.decode(data)
+                        found[run].events.append((int(number), str(name), data))
             return [
                 each._replace(numbers=numbers[id_], written=written[id_])
                 for id_, each in found.items()

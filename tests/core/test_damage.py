@@ -7,7 +7,7 @@ import sqlite3
 import msgspec
 import pytest
 
-from daemon.core.damage import decoded, explained
+from daemon.core.damage import decoded, explained, sound
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,8 @@ def test_each_failure_names_the_file_and_what_helps(tmp_path, code, said):
 def test_a_damaged_row_is_passed_over():
     rows = [(b'"a"',), (b'"\xff"',), (b"{",), (None,), (b'"b"',)]
     assert decoded(rows, msgspec.json.Decoder(str).decode, "t") == ["a", "b"]
+
+
+def test_a_row_with_a_value_of_another_type_is_passed_over():
+    rows = [(1, "a"), ("1", "a"), (1, b"a"), (1, None), (2, "b")]
+    assert sound(rows, (int, str), "t") == [(1, "a"), (2, "b")]
