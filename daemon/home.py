@@ -42,10 +42,24 @@ class Address(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 def make(state_dir: Path) -> None:
     """Make the state dir where there is none; Unavailable says why that is impossible."""
+    if not is_text(state_dir):  # it is told in events and answers, which are JSON
+        raise Unavailable(
+            f"cannot use the state dir {state_dir}: its name is no UTF-8; choose another with "
+            "--state-dir"
+        )
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(state_dir, error) from None
+
+
+def is_text(path: Path) -> bool:
+    """Tell whether a path can be said in JSON; on disk a name is any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def own_files(state_dir: Path, database: str) -> tuple[Path, ...]:

@@ -39,12 +39,13 @@ async def listen_on_own(
             for each in await _bound_to(host, port):
                 await _serve_on(runner, each)
             return Place(url=_url(*runner.addresses[0][:2]))
+        str(path).encode()  # clients are told of it, in JSON
         await _serve_on(runner, _bound(path, stack))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for names that no host can have
         where = path or f"{host}:{port}"
+        why = error.strerror if isinstance(error, OSError) else "there can be no such name"
         raise Unavailable(
-            f"cannot listen on {where}: {error.strerror}; "
-            "choose another with --port, --host or --uds"
+            f"cannot listen on {where}: {why}; choose another with --port, --host or --uds"
         ) from None
     return Place(path=str(path))
 

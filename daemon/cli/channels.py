@@ -16,6 +16,9 @@ from daemon.client import Client, Message
 from daemon.core.channels import is_pattern, parse_channel
 from daemon.core.errors import BadRequest
 
+OFFSET_DIGITS = 18
+"""More than any offset has."""
+
 
 def add_commands(commands: Any) -> None:
     """Add `tail` and `call`."""
@@ -95,6 +98,6 @@ def _print(message: Message, *, as_json: bool) -> None:
 def _offset(text: str) -> int:
     if text == "start":
         return 0
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > OFFSET_DIGITS:
         raise BadRequest("--since is an offset, or start")
     return int(text)

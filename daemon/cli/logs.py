@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -44,7 +45,7 @@ async def logs(args: argparse.Namespace) -> int:
     """Print the log."""
     path = settings_of(args).state_dir / "log" / FILE_NAME
     wanted = _filter(args)
-    lines: deque[tuple[str, dict[str, Any]]] = deque(maxlen=max(0, args.n))
+    lines: deque[tuple[str, dict[str, Any]]] = deque(maxlen=min(max(0, args.n), sys.maxsize))
     files = _kept(path)
     if not files:
         raise NotFound(f"there is no log at {path}; has a daemon run here?")

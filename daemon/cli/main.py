@@ -8,8 +8,10 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, NoReturn
 
 from daemon import __version__
@@ -103,6 +105,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command_line is not None and not getattr(args, "takes_command", False):
         complain("agentcmd: nothing may follow -- here; see --help\n")
         return USAGE
+    return _carry_out(args)
+
+
+def _carry_out(args: argparse.Namespace) -> int:
+    """Run what was asked for; an error becomes one line and an exit code."""
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while all was loaded
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -121,6 +128,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError):
             _forget_output()
         return _code_of(error)
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        with contextlib.suppress(OSError):
+            complain(f"agentcmd: {harmless(_fault(error))}\n")
+        return FAILURE
+
+
+def _fault(error: Exception) -> str:
+    """Say that nobody has thought of this, and where it is."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return (
+        f"a fault of agentcmd's own: {type(error).__name__} at {where}: {str(error)[:500]}; "
+        "please report it, with what PYTHONDEVMODE=1 shows"
+    )
 
 
 def _code_of(error: Exception) -> int:

@@ -73,6 +73,7 @@ def agentcmd(environ, folder, capfdbinary):
                 code = main(args)
             done = subprocess.CompletedProcess(args, code, *capfdbinary.readouterr())
         assert b"Traceback" not in done.stderr, done.stderr.decode()
+        assert b"a fault of agentcmd's own" not in done.stderr, done.stderr.decode()
         return done
 
     return run

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from unittest import mock
+
 import pytest
+
+from daemon.cli.main import main
 
 DEEP = "[" * 20_000
 CLOSED = DEEP + "]" * 20_000
@@ -21,6 +26,14 @@ OBJECTS = '{"a":' * 20_000 + "1" + "}" * 20_000
         ("call", "session.list", CLOSED),
         ("call", "session.list", OBJECTS),
         ("workflow", "send", "x", "e", CLOSED),
+        ("logs", "-n", "9" * 30),
+        ("tail", "session:x", "--since", "9" * 5000),
+        ("serve", "--host", "a" * 100 + ".x"),
+        ("serve", "--host", "\udcff"),
+        ("serve", "--uds", "/tmp/agentcmd-\udcff.sock"),
+        ("serve", "--state-dir", "a\udcff"),
+        ("run", "--state-dir", "a\udcff", "--", "true"),
+        ("token", "--state-dir", "a\udcff"),
     ],
 )
 def test_it_is_a_sentence(agentcmd, args):
@@ -29,3 +42,13 @@ def test_it_is_a_sentence(agentcmd, args):
     assert b"Traceback" not in done.stderr
     assert done.stderr.startswith(b"agentcmd: ")
     assert len(done.stderr) < 1000
+
+
+def test_what_nobody_has_thought_of_is_a_sentence_that_says_where(environ, capsys):
+    with mock.patch.dict(os.environ, environ, clear=True):
+        with mock.patch("daemon.cli.tokens.parse_ttl", side_effect=ValueError("odd")):
+            assert main(["token"]) == 1
+        out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("agentcmd: a fault of agentcmd's own: ValueError at mock.py:")
+    assert err.count("\n") == 1
