@@ -43,6 +43,9 @@ PAGE_BYTES = 8192
 WAL_BYTES = 4 << 20
 """The log is folded back into the file at this size; a larger one gave commits of 60 ms."""
 
+WAL_LIMIT = 16 << 20
+"""What stays of a log that grew because somebody else, such as a backup, held a snapshot."""
+
 PRUNE_ROWS = 2000
 """Rows that one prune deletes at the most, so that commits never wait long for it."""
 
@@ -228,6 +231,7 @@ class Store:
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute(f"PRAGMA wal_autocheckpoint = {WAL_BYTES // PAGE_BYTES}")
+                db.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
                 db.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             db.close()

@@ -387,3 +387,20 @@ async def test_a_read_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
             await store.read(lambda _: freed.wait(30))
         freed.set()
         monkeypatch.setattr(module, "READ_TIMEOUT", 30)
+
+
+async def test_the_log_shrinks_again_when_a_reader_from_outside_lets_go_of_it(tmp_path):
+    """A backup or a shell that holds a snapshot keeps the log from being folded back."""
+    path, log = tmp_path / "a.db", tmp_path / "a.db-wal"
+    async with opened(path) as store:
+        await commit(store, events=[event(1, b"x")])
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as outside:
+            outside.execute("BEGIN")
+            outside.execute("SELECT count(*) FROM event").fetchone()
+            for n in range(2, 42):
+                await commit(store, events=[event(n, b"x" * (1 << 20))])
+            assert log.stat().st_size > 40 << 20
+            outside.execute("COMMIT")
+        for n in range(42, 52):
+            await commit(store, events=[event(n, b"x" * (1 << 20))])
+        assert log.stat().st_size <= module.WAL_LIMIT + (2 << 20)
