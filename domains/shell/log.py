@@ -29,7 +29,7 @@ RESET = b"\x1bc"
 RESYNC_BYTES = 128 << 10
 """What one that has fallen too far behind gets of the past: a screen, and some way back."""
 
-QUIET_PAGE = 64 << 10
+QUIET_PAGE = 32 << 10
 """What is read at a time while queries are blanked: a turn of the loop is to be short."""
 
 OVERHEAD = 128

@@ -22,8 +22,8 @@ _CANDIDATE = re.compile(
     rb"\x1b(?!\[[0-;]*+[@-QT-Zd-hj-m])[%(noise)b]*+(?:"  # nearly all move the cursor or colour
     rb"(?P<esc>Z)"
     rb"|\[(?P<csi>[%(noise)b -?]*+[\]RSc|ghimnp-qt-z~])"
-    rb"|(?P<osc>\][^\x07\x18\x1a\x1b]*+)(?:\x07|\x1b\\)?+"
-    rb"|(?P<dcs>P[^\x18\x1a\x1b]*+)(?:\x1b\\)?+"
+    rb"|(?P<osc>\][^\x07\x18\x1a\x1b]++)(?:\x07|\x1b\\)?+"
+    rb"|(?P<dcs>P[^\x18\x1a\x1b]++)(?:\x1b\\)?+"
     rb"|(?P<apc>_[%(noise)b]*+G[^\x18\x1a\x1b]*+)(?:\x1b\\)?+)" % {b"noise": NOISE}
 )
 
@@ -74,7 +74,6 @@ _ACTS = {
         rb"|_G(?!(?:[^;]*,)?(?:q=2|a=[dD])(?:[,;]|\Z))(?:[^;]*,)?[iI]="  # answered
     ),
 }
-_REPORTS = re.compile(rb"\?(?:[0-;]*[:;])?0*(?:%b)(?:[:;][0-;]*)?h" % b"|".join(REPORTING))
 _NUMBER = re.compile(rb"[%b0-9]+" % NOISE)
 _MARK = re.compile(rb"[:;$+@pzG]")
 """What comes first of that which makes a string an act."""
@@ -102,17 +101,20 @@ def silenced(before: bytes, data: bytes, after: bytes) -> bytes:
     if b"\x07" in view:
         for string in _ENDED_BY_BELL.finditer(plain):
             silent[string.end() - 1] = 7
+    ended = -1  # where a whole candidate did: one that follows at once cuts off nothing
     for found in _CANDIDATE.finditer(plain):
         kind = found.lastgroup or ""
         text = without_noise(found[kind])
         if _ACTS[kind].match(text):
-            _blank(silent, found, found.start(kind))
-        elif kind == "csi" and _REPORTS.match(text):
+            _blank(silent, found, found.start(kind), follows=found.start() == ended)
+        elif kind == "csi" and text[:1] == b"?" and text[-1:] == b"h":
             _blank_reports(silent, found)
+        whole = kind in {"csi", "esc"} or found[0].endswith((b"\x07", b"\\"))
+        ended = found.end() if whole else -1
     return bytes(silent[len(before) : len(before) + len(data)])
 
 
-def _blank(silent: bytearray, found: re.Match[bytes], string: int) -> None:
+def _blank(silent: bytearray, found: re.Match[bytes], string: int, *, follows: bool) -> None:
     start, end = found.span()
     if found.lastgroup in {"osc", "dcs", "apc"}:
         ended = end < len(silent) or found[0].endswith((b"\x07", b"\\"))
@@ -123,7 +125,7 @@ def _blank(silent: bytearray, found: re.Match[bytes], string: int) -> None:
     silent[start:end] = bytes(end - start)
     if found.lastgroup == "csi" and end - start > REACH:
         silent[end - 1] = 0x18  # CAN: its beginning may have been told already
-    if unfinished(found.string, start) < start:
+    if not follows and unfinished(found.string, start) < start:
         silent[start : start + 2] = b"\x1b\\"
 
 
