@@ -125,7 +125,7 @@ KEYS = (
     configured("sendemail.smtpServer", "EVIL"),
     configured("tar.x.command", "EVIL"),
 )
-"""Keys with which nothing is run at all."""
+"""Keys with which nothing is run at all, or nothing but what only looks."""
 
 
 def _worktree_config(place: Place) -> None:
@@ -261,6 +261,9 @@ def _remote_configured(place: Place) -> None:
 LATER = "a submodule of another branch"
 """Only what changes the index may meet it."""
 
+WAITING = "a rebase under way"
+"""Only what goes on with it may run it."""
+
 LAYOUTS = (
     Poison("config.worktree", _worktree_config, ("add", "a.txt")),
     Poison("an included file", _included, ("add", "a.txt")),
@@ -279,7 +282,7 @@ LAYOUTS = (
     Poison("a file commondir", _foreign_common_dir),
     Poison("what looks like a linked worktree", _foreign_worktree),
     Poison("a pipe instead of the configuration", _fifo),
-    Poison("a rebase under way", _todo, ("rebase", "--continue")),
+    Poison(WAITING, _todo, ("rebase", "--continue")),
     Poison("a submodule", _submodule, ("status",)),
     Poison(
         LATER,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from daemon.core.errors import Conflict, NotFound, TooLarge
 from domains.git import snapshots
+from domains.git.configuration import Use
 from domains.git.desk import Desk, Work
 from domains.git.snapshots import Restored
 
@@ -113,7 +114,7 @@ class Checkpoints:
         self, project_id: str, root: str | None, session_id: str, name: str
     ) -> Restored:
         """Make the files what they were; what they are now becomes the checkpoint `UNDO`."""
-        async with self._desk.quietly(project_id, root=root) as work:
+        async with self._desk.quietly(project_id, root=root, use=Use.LOOKS) as work:
             commit = await self._commit(work, session_id, name)
             return await snapshots.restore(work, commit, None, undo_ref=_ref(session_id, UNDO))
 

@@ -11,12 +11,13 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from enum import IntEnum
 from pathlib import Path
 from urllib.parse import unquote
 
 from daemon.core.errors import Conflict
 from domains.git.failures import redacted
-from domains.git.layout import Layouts, nested
+from domains.git.layout import WAITING, Layouts, nested
 from domains.git.repository import (
     CONFIG_BYTES,
     Repository,
@@ -30,6 +31,7 @@ SWITCHED_OFF = (
     *("-c", "core.hooksPath=/dev/null"),
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.pager=cat"),
+    *("-c", "commit.template="),  # it is compared with messages, and may block for ever
     *("-c", "commit.gpgSign=false"),
     *("-c", "tag.gpgSign=false"),
     *("-c", "push.gpgSign=false"),
@@ -138,6 +140,42 @@ here too. Aliases are: no name of a command of ours can be one. So are pagers: n
 _HARMFUL = re.compile(r"branch\..*\.mergeoptions|fsck\.skiplist", re.DOTALL)
 """In sections where most is harmless, and tools keep things of their own."""
 
+
+class Use(IntEnum):
+    """What git is to be used for; what runs something for one does so for those after it."""
+
+    NAMES = 0
+    """Names of files, and whether they are ignored."""
+    LOOKS = 1
+    """Anything that neither fetches, merges, commits nor signs: status, diff, snapshots."""
+    ALL = 2
+
+
+_CONTENTS = frozenset({"diff", "filter"})
+"""Sections that are read only where git reads contents of files."""
+
+_NOT_LOOKS = _names(
+    "branch bundle commit credential fetch fsck gc gpg http imap lfs protocol receive remotes"
+    " sendemail tar trailer transfer uploadarchive uploadpack url user"
+)
+"""Sections that nothing reads which only looks."""
+
+_NOT_LOOKS_OF: dict[str, frozenset[str]] = {
+    "core": _names("askpass gitproxy sshcommand"),
+    "remote": _names("proxy proxyauthmethod receivepack serveroption uploadpack vcs"),
+    "submodule": _names("update"),
+}
+"""Of others, the names that nothing reads which only looks."""
+
+
+def use_of(key: str) -> Use:
+    """Return the first use for which a key that is not harmless has something run."""
+    section, name = key.partition(".")[0], key.rpartition(".")[2]
+    if section in _NOT_LOOKS or name in _NOT_LOOKS_OF.get(section, ()):
+        return Use.ALL
+    return Use.LOOKS if section in _CONTENTS else Use.NAMES
+
+
 SERVER_HOOKS = (
     *("pre-receive", "update", "post-receive", "post-update", "reference-transaction"),
     *("proc-receive", "push-to-checkout"),
@@ -146,6 +184,8 @@ SERVER_HOOKS = (
 
 KEY_LENGTH = 100
 """How much of a key is told; some hold an address, and that may be long, or have a password."""
+
+Running = tuple[tuple[str, Use], ...]
 
 Listed = Callable[[str], Awaitable[bytes]]
 """Gives `git config --list --null` of one file."""
@@ -158,16 +198,19 @@ class Configurations:
         """Read them with git itself, so that nobody reads them otherwise than it does."""
         self._listed = listed
         self._layouts = Layouts()
-        self._known: dict[str, tuple[Stamp | None, tuple[str, ...]]] = {}
+        self._known: dict[str, tuple[Stamp | None, Running]] = {}
 
-    async def require_harmless(self, repository: Repository, *, changes: bool = False) -> None:
-        """Raise Conflict, with what stands in the way, for what would run something.
+    async def require_harmless(
+        self, repository: Repository, *, changes: bool = False, use: Use = Use.ALL
+    ) -> None:
+        """Raise Conflict, with what stands in the way, for what would run something in this use.
 
         Before what `changes` the index, all repositories are looked at that lie in the work tree.
         """
-        await self._require(repository)
+        await self._require(repository, use=use)
         for each in await asyncio.to_thread(list, nested(repository, everywhere=changes)):
-            await self._require(each, f" in {each.root.removeprefix(repository.root + '/')}")
+            where = f" in {each.root.removeprefix(repository.root + '/')}"
+            await self._require(each, where, use)
 
     async def require_harmless_remote(self, root: str, url: str, *, pushes: bool) -> None:
         """Raise Conflict for a remote on this machine that would have something run here."""
@@ -184,8 +227,10 @@ class Configurations:
                 keys=hooks,
             )
 
-    async def _require(self, repository: Repository, where: str = "") -> None:
+    async def _require(self, repository: Repository, where: str = "", use: Use = Use.ALL) -> None:
         faults = await asyncio.to_thread(self._layouts.faults, repository)
+        if use < Use.ALL:
+            faults = [fault for fault in faults if not fault.endswith(WAITING)]
         if faults:
             raise Conflict(
                 f"the repository{where} leads git out of itself, or runs something: "
@@ -193,7 +238,10 @@ class Configurations:
                 keys=faults[:100],
             )
         found = {
-            key for path in _files(repository) for key in await self._running(path, repository)
+            key
+            for path in _files(repository)
+            for key, first in await self._running(path, repository)
+            if use >= first
         }
         if found:
             raise Conflict(
@@ -202,7 +250,7 @@ class Configurations:
                 keys=sorted(found)[:100],
             )
 
-    async def _running(self, path: str, repository: Repository) -> tuple[str, ...]:
+    async def _running(self, path: str, repository: Repository) -> Running:
         now = await asyncio.to_thread(stamp, path)
         if now is None:
             return ()
@@ -225,16 +273,19 @@ def _files(repository: Repository) -> Iterable[str]:
         yield str(Path(repository.common_dir) / "config.worktree")
 
 
-def running(listing: bytes, repository: Repository) -> Iterator[str]:
-    """Yield the keys that have something run, of what `git config --list --null` says."""
+def running(listing: bytes, repository: Repository) -> Iterator[tuple[str, Use]]:
+    """Yield the keys that have something run, of what `git config --list --null` says.
+
+    Each is told as it is shown, with the first use for which it does.
+    """
     for entry in listing.split(b"\0"):
         key, _, value = entry.decode(errors="replace").partition("\n")
         key = key.lower()
         if key and not _is_harmless(key, value, repository):
-            yield redacted(key)[:KEY_LENGTH]
+            yield redacted(key)[:KEY_LENGTH], use_of(key)
 
 
-def _listed_running(listing: bytes, repository: Repository) -> tuple[str, ...]:
+def _listed_running(listing: bytes, repository: Repository) -> Running:
     return tuple(running(listing, repository))
 
 

@@ -21,7 +21,7 @@ from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.events import Command
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
-from domains.git.configuration import Configurations
+from domains.git.configuration import Configurations, Use
 from domains.git.events import (
     OperationCompleted,
     OperationFailed,
@@ -178,13 +178,15 @@ class Desk:
         return self._ours(project_id, root or self.projects.root(project_id), reads=True)
 
     @asynccontextmanager
-    async def quietly(self, project_id: str, *, root: str | None = None) -> AsyncIterator[Work]:
+    async def quietly(
+        self, project_id: str, *, root: str | None = None, use: Use = Use.ALL
+    ) -> AsyncIterator[Work]:
         """Open a work that changes something on our own behalf, in its turn; nobody is told of it.
 
         Conflict where the project is no repository, or one that has git run something.
         """
         work = self._ours(project_id, root or self.projects.root(project_id), reads=False)
-        await self.open(work)
+        await self.open(work, use=use)
         async with (
             self._turns.turn(work.repository.common_dir, work.called_off),
             leave_no_locks(work.repository),
@@ -207,15 +209,17 @@ class Desk:
             told=False,
         )
 
-    async def open(self, work: Work, *, around: bool = False) -> None:
-        """Find the repository of a work, and see that it runs nothing of its own.
+    async def open(self, work: Work, *, around: bool = False, use: Use | None = None) -> None:
+        """Find the repository of a work, and see that it runs nothing of its own in this use.
 
         With `around` the work tree may be a folder in a repository, which is only read then.
         """
         find = look_around if around else look_up
         work.repository = await find(work.root, trusted=work.trusted)
         if not work.trusted:
-            await self.configurations.require_harmless(work.repository, changes=not work.reads)
+            changes = not work.reads
+            use = (Use.ALL if changes else Use.LOOKS) if use is None else use
+            await self.configurations.require_harmless(work.repository, changes=changes, use=use)
 
     async def claim(self, id_: str, target: str) -> None:
         """Write down what an operation makes, for the daemon that would have to clean up."""

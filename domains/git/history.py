@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -191,11 +192,40 @@ async def _commit(git: Work, wanted: str) -> str:
     return said.splitlines()[-1]
 
 
+async def _require_revisions_inside(git: Work) -> None:
+    """Refuse `blame.ignoreRevsFile` outside of the work tree: git tells what it cannot read there.
+
+    Every file is read, although the list is emptied afterwards.
+    """
+    args = ("--null", "--show-scope", "--type=path", "--get-all", "blame.ignoreRevsFile")
+    said = (await git.run("config", *args, ok=(0, 1))).stdout
+    if await asyncio.to_thread(_leads_out, said, git.root):
+        raise Conflict(
+            "blame.ignoreRevsFile of the repository names a file outside of it; if you know what "
+            "it is, trust the project: 'agentcmd project trust ID'",
+            keys=["blame.ignorerevsfile"],
+        )
+
+
+def _leads_out(said: bytes, root: str) -> bool:
+    """Tell whether a path that the repository configures is outside of the work tree."""
+    top = os.path.realpath(root)
+    scopes, paths = said.split(b"\0")[0::2], said.split(b"\0")[1::2]
+    places = (
+        os.path.realpath(os.path.join(top, os.fsdecode(path)))  # noqa: PTH118  # bytes of anybody
+        for scope, path in zip(scopes, paths, strict=False)
+        if path and scope in (b"local", b"worktree")
+    )
+    return not all(place.startswith(f"{top}/") for place in places)
+
+
 async def _blame(
     git: Work, command: GetBlame, commit: str | None, lines: tuple[int, int], path: str
 ) -> bytes:
     """Have git blame these lines; nothing where the file ends right before them."""
     first, last = lines
+    if not git.trusted:
+        await _require_revisions_inside(git)
     try:
         finished = await git.run(
             "blame",

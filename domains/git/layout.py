@@ -20,6 +20,9 @@ from domains.git.repository import Repository, common_dir_of, git_dir_of
 NOT_GITS = frozenset({"hooks", "lfs", "annex"})
 """What git does not read there, hooks because they are switched off; links in it are usual."""
 
+WAITING = " (exec)"
+"""How a command is told that waits in the list of a rebase; no look runs it."""
+
 FOLDERS = 100_000
 """Folders of a repository that are remembered as looked at; then it begins anew."""
 
@@ -61,7 +64,7 @@ class Layouts:
         for name in ("rebase-merge/git-rebase-todo", "sequencer/todo"):
             path = Path(repository.git_dir, name)
             if path.is_file() and _runs(path):
-                found.append(f"{name} (exec)")
+                found.append(f"{name}{WAITING}")
         return found
 
     def _links(self, place: str, places: list[str]) -> Iterator[str]:

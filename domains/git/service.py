@@ -34,6 +34,7 @@ from domains.git.commands.running import (
     RunningOperations,
     RunOperation,
 )
+from domains.git.configuration import Use
 from domains.git.desk import Desk, GitCommand, Projects, Work
 from domains.git.discarding import Discarding
 from domains.git.events import OperationFailed
@@ -42,7 +43,7 @@ from domains.git.listing import Listing
 from domains.git.locks import remove_copies, remove_left
 from domains.git.looking import Looking
 from domains.git.making import Making
-from domains.git.programs import KIND
+from domains.git.programs import KIND, command_of
 from domains.git.pull_requests import PullRequests
 from domains.git.remotes import Remotes
 from domains.git.repository import look_up
@@ -80,6 +81,9 @@ SCHEMA = (
 AROUND = 100
 AROUND_FOR = 5.0
 """Projects within repositories of which it is known whether they are ignored there, and seconds."""
+
+NAMING = frozenset({"check-ignore", "ls-files", "rev-parse"})
+"""Commands that say names of files alone, as other domains ask for them: they read no contents."""
 
 PRUNED_EVERY = 200
 """Operations that are done once, until those long ago are forgotten."""
@@ -190,8 +194,9 @@ class GitService:
         ignored as a whole by the one that it is in.
         """
         work = self._desk.look(project_id)
+        names = command_of(args) in NAMING
         try:
-            await self._desk.open(work, around=True)
+            await self._desk.open(work, around=True, use=Use.NAMES if names else Use.LOOKS)
             if work.root != work.repository.root and await self._is_ignored(work):
                 return None
         except (Conflict, NotFound):

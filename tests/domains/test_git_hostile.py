@@ -19,6 +19,7 @@ from poisons import (
     LAYOUTS,
     SECRET,
     USED,
+    WAITING,
     Place,
     Poison,
     foreign_pointer,
@@ -31,6 +32,7 @@ from support import until
 
 from daemon.core.commands import Caller
 from daemon.core.errors import AgentcmdError, Conflict
+from domains.git.configuration import Use, use_of
 from domains.git.desk import GitCommand
 
 FIELDS: dict[str, Any] = {
@@ -202,11 +204,13 @@ async def test_nothing_is_run_where_a_folder_would_have_something_run(running, b
         async def tried(poison: Poison, place: Place) -> None:
             came = await harmless(turns, projects[poison], place, base, *only[poison])
             done = [name for name, each in came.items() if not isinstance(each, AgentcmdError)]
-            if poison.name == LATER:
+            looked = poison in KEYS and use_of(poison.name.lower()) is Use.ALL
+            if poison.name in (LATER, WAITING) or looked:
                 done = [name for name in done if turns.changes(name)]
             assert done == [], poison.name
             if poison in KEYS:
-                refused = next(each for name, each in came.items() if name.startswith("log"))
+                which = "fetch" if looked else "log"
+                refused = next(each for name, each in came.items() if name.startswith(which))
                 assert refused.details["keys"], (poison.name, refused)
 
         async with asyncio.TaskGroup() as group:
