@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, get_args
 
 import msgspec
@@ -213,13 +214,23 @@ def fields_of(names: Sequence[str]) -> str:
 
 def records(output: bytes, width: int, end: bytes = b"\n") -> Iterator[list[str]]:
     """Yield records of so many fields, each of which ends in NUL; `end` follows every record."""
-    fields = output.split(b"\0")
-    step = width + (end == b"\0")
-    for at in range(0, len(fields) - width, step):
-        record = [field.decode(errors="replace") for field in fields[at : at + width]]
-        if at and end == b"\n":
+    fields = _fields(output)
+    begun = False
+    while len(record := [each.decode(errors="replace") for each in islice(fields, width)]) == width:
+        if begun and end == b"\n":
             record[0] = record[0][1:]
+        begun = True
         yield record
+        if end == b"\0":
+            next(fields, None)
+
+
+def _fields(output: bytes) -> Iterator[bytes]:
+    """Yield the fields one by one: a list of a million at once holds up all threads."""
+    at = 0
+    while (end := output.find(b"\0", at)) >= 0:
+        yield output[at:end]
+        at = end + 1
 
 
 def read_branches(output: bytes) -> list[Branch]:
