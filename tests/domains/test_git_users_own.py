@@ -126,6 +126,8 @@ async def test_a_partial_clone_fetches_what_is_missing(running, tmp_path):
     url = f"file://{far.path}"
     near.git("clone", "-q", "--filter=blob:none", url, "clone")
     clone = tmp_path / "near" / "clone"
+    for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
+        near.git("-C", str(clone), "config", key, value)
     far.commit({"a.txt": "3\n", "c.txt": "c\n"})
     async with running.client() as client:
         project = await added(client, clone)
@@ -141,6 +143,14 @@ async def test_a_partial_clone_fetches_what_is_missing(running, tmp_path):
         pulled = await ran(client, project, "pull")
         assert pulled["commits"] == 1
         assert (clone / "c.txt").read_text() == "c\n"
+        diff = await ran(client, project, "diff", **{"from": "HEAD~2", "to": "HEAD"})
+        assert {file["path"] for file in diff["files"]} == {"a.txt", "c.txt"}
+        far.git("switch", "-q", "-c", "side", "HEAD~1")
+        far.commit({"d.txt": "d\n", "b.txt": "b\nmore\n"})
+        await ran(client, project, "fetch")
+        await ran(client, project, "merge", revision="origin/side")
+        assert (clone / "d.txt").read_text() == "d\n"
+        assert (clone / "b.txt").read_text() == "b\nmore\n"
 
 
 async def test_a_missing_git_lfs_is_named(trusted, monkeypatch, tmp_path):
