@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import stat
 import struct
 import sys
 import tempfile
@@ -23,6 +24,20 @@ LOCK = "lock"
 DATABASE = "agentcmd.db"
 ADDRESS = "daemon.json"
 SOCKET = "agentcmd.sock"
+
+FILES = (
+    *(LOCK, ADDRESS, "jwt.secret", "log/agentcmd.jsonl"),
+    *(f"{DATABASE}{ending}" for ending in ("", "-wal", "-shm")),
+)
+FOLDERS = ("log", "running", "scratch", "uploads")
+"""What the state dir may have by these names."""
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a file",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 MAX_PID = 1 << 31
 
@@ -51,6 +66,25 @@ def make(state_dir: Path) -> None:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(state_dir, error) from None
+    for told in misplaced(state_dir):
+        raise Unavailable(told)
+
+
+def misplaced(state_dir: Path) -> Iterator[str]:
+    """Say which names of ours have something in their place that cannot be used as that."""
+    for name in (*FOLDERS, *FILES):
+        path, folder = state_dir / name, name in FOLDERS
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield f"{path} cannot be used: {error.strerror}"
+            continue
+        if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
+            found = KINDS.get(stat.S_IFMT(mode), "a device")
+            wanted = "a folder" if folder else "a file"
+            yield f"{path} is {found}, and should be {wanted}: move it elsewhere"
 
 
 def is_text(path: Path) -> bool:
@@ -169,8 +203,8 @@ def alive(address: Address) -> bool:
     if address.start_time is not None and start_time(address.pid) != address.start_time:
         return False
     with contextlib.suppress(OSError):
-        stat = Path(f"/proc/{address.pid}/stat").read_bytes()
-        return stat.rpartition(b")")[2].split()[0] != b"Z"  # ended, and not yet waited for
+        status = Path(f"/proc/{address.pid}/stat").read_bytes()
+        return status.rpartition(b")")[2].split()[0] != b"Z"  # ended, and not yet waited for
     try:
         os.kill(address.pid, 0)
     except ProcessLookupError:

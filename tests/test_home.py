@@ -12,9 +12,12 @@ import textwrap
 import pytest
 
 from daemon import home
+from daemon.core import orphans
 from daemon.core.errors import Conflict, Unavailable
 from daemon.core.spawner import start_time
 from daemon.home import Address, alive, discover, owned, publish, socket_path, withdraw
+from daemon.log import FILE_NAME
+from daemon.web.auth import SECRET_NAME
 
 
 def ours(**fields):
@@ -157,3 +160,8 @@ def test_a_state_dir_whose_lock_was_removed_has_one_daemon_all_the_same(tmp_path
             pass
     with home.owned(state):
         pass
+
+
+def test_names_that_are_looked_at_are_those_that_are_used():
+    assert {SECRET_NAME, f"log/{FILE_NAME}"} <= set(home.FILES)
+    assert orphans.FOLDER in home.FOLDERS

@@ -96,6 +96,10 @@ def _state(settings: Settings) -> Iterator[Check]:
     else:
         yield Check("ok", f"state dir {state_dir}")
     yield from _disk(state_dir, settings.guard.free_bytes)
+    misplaced = list(home.misplaced(state_dir))
+    yield from (Check("bad", told) for told in misplaced)
+    if misplaced:
+        return  # the rest would fail for that
     yield from _lock(state_dir / home.LOCK)
     yield from _secret(state_dir / SECRET_NAME)
     yield from _database(state_dir / home.DATABASE)
@@ -115,9 +119,7 @@ def _disk(state_dir: Path, least: int) -> Iterator[Check]:
 
 
 def _lock(lock: Path) -> Iterator[Check]:
-    if lock.is_dir():
-        yield Check("bad", f"{lock} is a folder, and should be a file", "move it elsewhere")
-    elif lock.exists() and not os.access(lock, os.R_OK | os.W_OK):
+    if lock.exists() and not os.access(lock, os.R_OK | os.W_OK):
         yield Check("bad", f"permission denied: {lock}", f"let user {os.getuid()} write it")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 
@@ -124,3 +126,48 @@ def test_a_full_disk_is_found(agentcmd):
     env = {"AGENTCMD_GUARD__FREE_BYTES": str(1 << 60)}
     (found,) = bad_of(agentcmd("doctor", env=env))
     assert "MiB left: free some of it" in found
+
+
+def is_folder(path):
+    path.mkdir()
+
+
+def is_pipe(path):
+    os.mkfifo(path)
+
+
+def is_loop(path):
+    path.symlink_to(path.name)
+
+
+def is_file(path):
+    path.touch()
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "told"),
+    [
+        ("agentcmd.db", is_folder, "is a folder, and should be a file"),
+        ("agentcmd.db", is_pipe, "is a pipe, and should be a file"),
+        ("agentcmd.db", is_loop, "Too many levels of symbolic links"),
+        ("daemon.json", is_folder, "is a folder, and should be a file"),
+        ("jwt.secret", is_pipe, "is a pipe, and should be a file"),
+        ("log", is_file, "is a file, and should be a folder"),
+        ("scratch", is_file, "is a file, and should be a folder"),
+    ],
+)
+def test_what_is_in_the_place_of_ours_is_named_by_doctor_serve_and_run(
+    agentcmd, tmp_path, name, made, told
+):
+    state_dir = tmp_path / "own"
+    state_dir.mkdir(mode=0o700)
+    made(state_dir / name)
+    here = ("--state-dir", str(state_dir))
+    found = bad_of(agentcmd("doctor", *here))
+    assert [told in each for each in found][:1] == [True]
+    for line in (("serve", "--port", "0", *here), ("run", *here, "--", "true")):
+        done = agentcmd(*line)
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1), done
+        assert told.encode() in done.stderr
+        assert str(state_dir / name).encode() in done.stderr
+    assert [each.name for each in state_dir.iterdir()] == [name]
