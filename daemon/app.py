@@ -68,6 +68,11 @@ def build_registry(domains: Iterable[ModuleType] = DOMAINS) -> Registry:
     return Registry.of((messages, *domains))
 
 
+def domain_schemas() -> dict[str, tuple[str, ...]]:
+    """Collect the tables of the domains, by name."""
+    return {domain.__name__.rpartition(".")[2]: domain.SCHEMA for domain in DOMAINS}
+
+
 def workflow_schema() -> dict[str, Any]:
     """Give the JSON Schema of workflow files, for editors."""
     return json_schema()
@@ -153,7 +158,6 @@ class Daemon:
             settings.server.base_path, settings.server.trusted_proxies
         )
         durable = {domain.__name__.rpartition(".")[2]: domain.DURABLE for domain in DOMAINS}
-        schemas = {domain.__name__.rpartition(".")[2]: domain.SCHEMA for domain in DOMAINS}
         records = self.state_dir / orphans.FOLDER
         records.mkdir(mode=0o700, exist_ok=True)
         cgroups = Cgroups.delegated()
@@ -169,7 +173,7 @@ class Daemon:
             )
         )
         await asyncio.to_thread(_sweep, records, cgroups)
-        store = await enter(Store(self.state_dir / home.DATABASE, schemas))
+        store = await enter(Store(self.state_dir / home.DATABASE, domain_schemas()))
         self._supervisor = await enter(Supervisor())
         self._journal = await enter(
             Journal(

@@ -19,10 +19,13 @@ import msgspec
 
 from daemon import __file__ as ours
 from daemon import __version__, home
+from daemon.app import domain_schemas
 from daemon.cli.connect import add_home, settings_of
 from daemon.cli.printing import say
 from daemon.core.damage import damaged, explained
 from daemon.core.errors import AgentcmdError
+from daemon.core.schema import refuse_newer
+from daemon.core.store import JOURNAL_SCHEMA
 from daemon.settings import Settings
 from daemon.web.auth import SECRET_NAME, read_secret
 from domains.session.agents import ADAPTERS
@@ -149,6 +152,9 @@ def _database(path: Path) -> Iterator[Check]:
     except sqlite3.Error as error:
         yield Check("bad", explained(path, error))
         return
+    except AgentcmdError as error:
+        yield Check("bad", error.message)
+        return
     if found is None:
         yield Check("note", f"the database {path} is too large to be looked through here")
     elif found == "ok":
@@ -166,6 +172,8 @@ def _looked_through(path: Path) -> str | None:
         db.set_progress_handler(lambda: time.monotonic() > until, 100_000)
         try:
             (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if found == "ok":
+                refuse_newer(db, path, {"journal": JOURNAL_SCHEMA, **domain_schemas()})
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 return None

@@ -195,3 +195,29 @@ def test_a_newer_database_is_refused_and_left_as_it_is(owner, command, tmp_path)
     assert "upgrade agentcmd, or use another --state-dir" in sentence
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.glob("agentcmd.db*")} == {"agentcmd.db"}
+
+
+@pytest.mark.parametrize("kept", FILES, ids=named)
+def test_doctor_lets_an_old_database_pass_and_finds_a_newer_one(kept, tmp_path):
+    path = unpack(kept, tmp_path / "state")
+    path.chmod(0o600)
+    before = path.read_bytes()
+
+    def doctor():
+        return subprocess.run(
+            [sys.executable, "-m", "daemon", "doctor"],
+            check=False,
+            env=DaemonProcess(path.parent).environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    assert f"ok    the database {path} is sound" in doctor().stdout
+    assert path.read_bytes() == before
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE schema SET version = 1000 WHERE owner = 'journal'")
+    db.close()
+    newer = doctor()
+    assert newer.returncode == 1
+    assert f"bad   {path} was written by a newer agentcmd (journal schema 1000," in newer.stdout
