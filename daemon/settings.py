@@ -87,6 +87,9 @@ class SessionSection(Section):
     queued_messages: Annotated[
         int, described("Messages that wait for a busy agent, in one session", ge=1)
     ] = 100
+    open_questions: Annotated[
+        int, described("Permissions that wait for an answer, in one session; more are denied", ge=1)
+    ] = 64
 
 
 class ShellSection(Section):

@@ -152,7 +152,8 @@ class Journal:
     def execute(self, sql: str, **values: Any) -> None:
         """Write a domain's row, in the same commit as the events around it."""
         self._pending.statements.append((sql, values))
-        self._pending_size += len(values.get("body", b""))  # what may be large of a row
+        sizes = (len(each) for each in values.values() if type(each) in (bytes, str))
+        self._pending_size += sum(sizes)
         self._schedule()
 
     async def durable(self) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
 from daemon.core.bus import EventBus
-from daemon.core.errors import Conflict, NotFound, Unavailable
+from daemon.core.errors import AgentcmdError, Conflict, NotFound, Unavailable
 from daemon.core.lines import Lines
 from daemon.core.task import Task
 from domains.session.agents.adapter import Decision, Dialogue
@@ -42,25 +43,10 @@ from domains.session.images import as_told, require_room
 from domains.session.live import LiveSession
 from domains.session.messages import NO_USAGE, Block, Image, Message, Permission, Text
 from domains.session.pieces import Pieces
+from domains.session.ports import SessionSettings
 
 LAST_WORDS = 500
 """Bytes of standard error that the message of an unexpected end repeats."""
-
-
-class SessionSettings(Protocol):
-    """The part of the settings that a conversation needs."""
-
-    @property
-    def idle_timeout(self) -> float:
-        """Give the seconds that an agent waits for the next message, 0 for ever."""
-
-    @property
-    def line_bytes(self) -> int:
-        """Give the longest line."""
-
-    @property
-    def queued_messages(self) -> int:
-        """Give how many messages may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +88,7 @@ class Conversation(LiveSession):
         self._lines = Lines(settings.line_bytes)
         self._queue = deque(first)
         self._answered: set[str] = set()
+        self._has_denied = False
         self._before_turn = before_turn
         self._next: Words | None = None
         self._in_turn = False
@@ -136,8 +123,9 @@ class Conversation(LiveSession):
         lines = list(self._lines.feed(data))
         if lines:
             self._archive.lines(self.session.id, b"\n".join(lines) + b"\n")
-        for line in lines:
-            self._take_line(line)
+        with self.gathered():
+            for line in lines:
+                self._take_line(line)
         if self._lines.overlong > overlong:
             self._notice(
                 f"a line of more than {self._settings.line_bytes} bytes was passed over; "
@@ -303,6 +291,9 @@ class Conversation(LiveSession):
     def _asked(self, permission: Permission) -> None:
         if permission.request_id in self._answered:
             return
+        if len(self.session.permissions) >= self._settings.open_questions:
+            self._deny(permission)
+            return
         self.change(permissions=[*self.session.permissions, permission])
         fields = msgspec.structs.asdict(permission)
         self.bus.emit(
@@ -312,9 +303,20 @@ class Conversation(LiveSession):
         )
         self._enter("waiting")
 
+    def _deny(self, permission: Permission) -> None:
+        """Answer one question too many at once; people are told of the first in a turn."""
+        why = f"[session] open_questions allows {self._settings.open_questions} at once"
+        if self.feed is not None:
+            with contextlib.suppress(AgentcmdError):  # it has closed its input, or reads none
+                denial = Decision(allow=False, message=f"{why}; ask again later")
+                self.feed.write(self._dialogue.decide(permission, denial))
+        if not self._has_denied:
+            self._has_denied = True
+            self._notice(f"{why}; further ones of this turn are denied meanwhile")
+
     def _turn_ended(self, turn: TurnEnded) -> None:
         self._expire(self.session.permissions)
-        self._in_turn = False
+        self._in_turn = self._has_denied = False
         self._failure = turn if turn.stop_reason == "error" else None
         self._result = turn.result
         usage = (self.session.usage or NO_USAGE) + turn.usage

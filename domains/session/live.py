@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, cast
 
 import msgspec
@@ -47,6 +48,7 @@ class LiveSession:
         self.bus = bus
         self._save = save
         self._gone = gone
+        self._gathering = False
         self._texts = {
             "stdout": TextStream(lambda text: self.say("stdout", text)),
             "stderr": TextStream(lambda text: self.say("stderr", text)),
@@ -126,9 +128,21 @@ class LiveSession:
             text.flush()
 
     def change(self, **changes: object) -> None:
-        """Write the record anew."""
+        """Write the record anew, within `gathered` at its end."""
         self.session = msgspec.structs.replace(self.session, **changes)
-        self._save(self.session)
+        if not self._gathering:
+            self._save(self.session)
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Write the record once for all changes within, in one commit with what they tell."""
+        before, self._gathering = self.session, True
+        try:
+            yield
+        finally:
+            self._gathering = False
+            if self.session is not before:
+                self._save(self.session)
 
 
 def end_of(task: Task) -> SessionEnd:

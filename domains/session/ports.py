@@ -1,4 +1,4 @@
-"""What sessions need of git: work trees of their own, and checkpoints of what turns change."""
+"""What sessions need of git, as work trees and checkpoints, and of the settings."""
 
 from __future__ import annotations
 
@@ -113,3 +113,23 @@ class Git(Protocol):
     @property
     def checkpoints(self) -> Checkpoints:
         """Give the checkpoints."""
+
+
+class SessionSettings(Protocol):
+    """The part of the settings that a conversation needs."""
+
+    @property
+    def idle_timeout(self) -> float:
+        """Give the seconds that an agent waits for the next message, 0 for ever."""
+
+    @property
+    def line_bytes(self) -> int:
+        """Give the longest line."""
+
+    @property
+    def queued_messages(self) -> int:
+        """Give how many messages may wait."""
+
+    @property
+    def open_questions(self) -> int:
+        """Give how many permissions may wait for an answer."""

@@ -50,12 +50,12 @@ from domains.session.commands import (
     SessionState,
     TranscriptPage,
 )
-from domains.session.conversation import Conversation, SessionSettings, Words
+from domains.session.conversation import Conversation, Words
 from domains.session.events import SessionCreated
 from domains.session.images import Images, Uploads, content_of
 from domains.session.imports import Importer, Place
 from domains.session.live import LiveSession, end_session
-from domains.session.ports import Git
+from domains.session.ports import Git, SessionSettings
 from domains.session.records import SessionRecords
 from domains.session.revival import Revivals
 from domains.session.starter import AgentSettings, Starter

@@ -19,9 +19,10 @@ from daemon.core.task import Task, Tasks, TaskSettings
 from domains.session.agents.adapter import Adapter, Invocation
 from domains.session.archive import Archive
 from domains.session.commands import CreateSession, Session, SessionEnd
-from domains.session.conversation import Conversation, SessionSettings, Words
+from domains.session.conversation import Conversation, Words
 from domains.session.live import LiveSession
 from domains.session.plain import PlainSession
+from domains.session.ports import SessionSettings
 from domains.session.private_files import PrivateFiles
 
 
