@@ -91,11 +91,16 @@ class Once:
     def known(self, args: Sequence[str]) -> Finished | None:
         """Return what the next process answered, where it ran already."""
         found = self._known.get(self._number)
-        if found is None or found.args != list(args) or found.code is None:
+        if found is None or not self.is_next(args) or found.code is None:
             self._known.clear()  # from here on it goes another way
             return None
         self._number += 1
         return Finished(found.code, found.stdout, found.stderr)
+
+    def is_next(self, args: Sequence[str]) -> bool:
+        """Return whether the next process ran already, with these arguments."""
+        found = self._known.get(self._number)
+        return found is not None and found.args == list(args)
 
     def marks(self, args: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
         """Return options and variables by which git marks its reflogs' entries as of this."""

@@ -125,6 +125,10 @@ class Work:
             raise await explained(args, finished, self._repository)
         return finished
 
+    def has_run(self, *args: str) -> bool:
+        """Return whether it ran `git ARGS` next, before the daemon died."""
+        return self.once is not None and self.once.is_next(args)
+
     async def _run(
         self,
         args: tuple[str, ...],

@@ -179,8 +179,6 @@ class Worktrees:
         path = self._place(git.project_id) / name
         if any(each.path == str(path) for each in await listed(git)):
             raise Conflict(f"there is a worktree {name} already; choose another name, or remove it")
-        if await asyncio.to_thread(path.exists):
-            raise Conflict(f"the folder {path} is in the way; choose another name")
         known, origin = await resolve(git, [f"refs/heads/{branch}", start or "HEAD"])
         if known and start is not None:
             raise Conflict(f"there is a branch {branch} already; leave out start to work on it")
@@ -188,15 +186,17 @@ class Worktrees:
             if start is None:
                 raise Conflict("there is no commit yet that a branch could begin at; commit first")
             raise NotFound(f"there is no commit {start[:80]!r}; look at branches, tags and the log")
-        await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         what = [branch] if known else [start or "HEAD"]
         named = [] if known else ["-b", branch]
+        adding = ("worktree", "add", "--quiet", *named, "--end-of-options", str(path), *what)
+        if not git.has_run(*adding) and await asyncio.to_thread(path.exists):
+            raise Conflict(f"the folder {path} is in the way; choose another name")
+        await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         try:
-            args = ("worktree", "add", "--quiet", *named, "--end-of-options", str(path), *what)
-            finished = await git.run(*args, ok=ANY)
+            finished = await git.run(*adding, ok=ANY)
             warnings = after_checkout(finished)
             if finished.code and not (warnings and await _whole(git, str(path), branch)):
-                raise await explained(args, finished, git.repository)
+                raise await explained(adding, finished, git.repository)
         except AgentcmdError:
             with git.taking_back():
                 await _undo_add(git, path, None if known else branch)
@@ -319,7 +319,7 @@ async def _remove(git: Work, entry: Listed, *, force: bool) -> None:
         if "containing submodules" in finished.stderr:  # it is known what would be lost with it
             await git.run("worktree", "remove", "--force", "--end-of-options", entry.path)
         elif finished.code:
-            raise await explained(args, finished, git.repository)
+            raise await explained(adding, finished, git.repository)
     except Ended:
         if not await asyncio.to_thread(Path(entry.path, ".git").exists):  # half of it is gone
             with git.taking_back():
