@@ -250,6 +250,7 @@ FIELDS = {
     "StepRecord.child": "The run that it has started, where it is one of another workflow.",
     "StepRecord.continued": "Whether the run went on though it failed.",
     "StepRecord.pid_started": "When that process began, in the system's own count.",
+    "StepRecord.rerun": "Whether it runs again after an interruption, where that is asked.",
     "StepRecord.until": "When it goes on by itself, in Unix seconds.",
     "StepSkipped.reason": "Why.",
     "StepWaiting.event": "The event, by its name.",

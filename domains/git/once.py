@@ -210,19 +210,39 @@ async def settled(journal: Journal, id_: str, repository: Repository | None) -> 
     Where that did nothing, and nothing before it changed anything, it begins anew.
     """
     known = await read(journal, id_)
-    doubtful = next((each for each in known if each.code is None), None)
-    if doubtful is None or not changes(doubtful.args):
+    doubtful = _doubtful(known)
+    if doubtful is None:
         return Once(id_, journal, known)
     place = known.index(doubtful)
-    found = None
-    if repository is not None:
-        found = await asyncio.to_thread(_seen, repository, mark_of(id_), doubtful, known[:place])
+    found = await _found(id_, repository, known, doubtful)
     if found is not None:
         done = doubtful._replace(code=0, stdout=found)
         return Once(id_, journal, [*known[:place], done])
     if not any(changes(each.args) for each in known[:place]):
         known = []
     return Once(id_, journal, known)
+
+
+async def is_known(journal: Journal, id_: str, repository: Repository | None) -> bool:
+    """Return whether nothing that an operation does when it goes on may be done twice."""
+    known = await read(journal, id_)
+    doubtful = _doubtful(known)
+    return doubtful is None or await _found(id_, repository, known, doubtful) is not None
+
+
+def _doubtful(known: Sequence[Ran]) -> Ran | None:
+    """Return the process that was under way, where it may have changed something."""
+    found = next((each for each in known if each.code is None), None)
+    return found if found is not None and changes(found.args) else None
+
+
+async def _found(
+    id_: str, repository: Repository | None, known: Sequence[Ran], doubtful: Ran
+) -> bytes | None:
+    if repository is None:
+        return None
+    before = known[: known.index(doubtful)]
+    return await asyncio.to_thread(_seen, repository, mark_of(id_), doubtful, before)
 
 
 def _seen(place: Repository, mark: str, ran: Ran, before: Sequence[Ran]) -> bytes | None:

@@ -28,7 +28,9 @@ from domains.git.checkpoints import Checkpoints
 from domains.git.combining import Combining
 from domains.git.commands.running import (
     CancelOperation,
+    GetOutcome,
     ListOperations,
+    OperationOutcome,
     OperationResult,
     RunningOperation,
     RunningOperations,
@@ -46,7 +48,7 @@ from domains.git.making import Making
 from domains.git.programs import KIND, command_of
 from domains.git.pull_requests import PullRequests
 from domains.git.remotes import Remotes
-from domains.git.repository import look_up
+from domains.git.repository import Repository, look_up
 from domains.git.staging import Staging
 from domains.git.stashing import Stashing
 from domains.git.submodules import Submodules
@@ -155,12 +157,25 @@ class GitService:
         if self._since_pruned >= PRUNED_EVERY:
             self._since_pruned = 0
             once.prune(self._journal)
+        repository = await self._looked_up(command)
+        self._desk.once[id_] = await once.settled(self._journal, id_, repository)
+
+    async def _looked_up(self, command: GitCommand) -> Repository | None:
         try:
             trusted = self._desk.projects.trusts(command.project_id)
-            repository = await look_up(self._desk.root_of(command), trusted=trusted)
+            return await look_up(self._desk.root_of(command), trusted=trusted)
         except AgentcmdError:
-            repository = None
-        self._desk.once[id_] = await once.settled(self._journal, id_, repository)
+            return None
+
+    @handles(GetOutcome)
+    async def outcome(self, command: GetOutcome, _: Caller) -> OperationOutcome:
+        """Tell whether it is known what an operation did before a daemon died."""
+        id_ = command.operation_id
+        repository = await self._looked_up(
+            GitCommand(project_id=command.project_id, worktree=command.worktree)
+        )
+        known = await once.is_known(self._journal, id_, repository)
+        return OperationOutcome(operation_id=id_, known=known)
 
     @handles(CancelOperation)
     def cancel(self, command: CancelOperation, _: Caller) -> RunningOperation:

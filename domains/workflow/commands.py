@@ -100,8 +100,9 @@ class StepRecord(Answer, gc=False):
     """One step of a run, as it stands; a step of a step is `PARENT/INDEX/ID`.
 
     `state` is one of running, waiting, retrying, completed, failed, skipped, cancelled. `attempt`
-    counts its tries, `result` is what later steps know of it. `output_bytes` is how much it has
-    written, `progress` how far it is, or was when it did not come to a good end.
+    counts its tries, `interruptions` those that the end of a daemon has cut off; `result` is what
+    later steps know of it. `output_bytes` is how much it has written, `progress` how far it is, or
+    was when it did not come to a good end.
     """
 
     id: str
@@ -123,6 +124,8 @@ class StepRecord(Answer, gc=False):
     output_bytes: int = 0
     continued: bool = False
     progress: StepProgress | None = None
+    interruptions: int = 0
+    rerun: Literal["asked", "approved", "rejected"] | None = None
 
 
 class OneRun(Answer):

@@ -43,6 +43,10 @@ def is_too_deep(value: Json) -> bool:
     return True
 
 
+OnInterrupt = Literal["rerun", "fail", "ask"]
+"""What becomes of a step that the end of a daemon has cut off."""
+
+
 class Retries(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
     """How often a step is tried again that has failed: `backoff` doubles, up to `max_backoff`."""
 
@@ -65,6 +69,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     retries: Retries = Retries()
     continue_on_error: bool = False
+    on_interrupt: OnInterrupt = "rerun"
     line: int = 0
 
 
@@ -113,4 +118,5 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None = None
     retries: Retries = Retries()
     continue_on_error: bool = False
+    on_interrupt: OnInterrupt = "rerun"
     outside: bool = True

@@ -27,6 +27,7 @@ from domains.workflow.definition import Concurrency, Definition, Json
 from domains.workflow.events import RunCreated
 from domains.workflow.expressions import Expressions
 from domains.workflow.failures import RunFailure
+from domains.workflow.interruptions import Repeats
 from domains.workflow.library import Library, Source
 from domains.workflow.live import LiveRun
 from domains.workflow.pace import Pace
@@ -77,10 +78,11 @@ class Engine:
         self._outer: dict[str, str] = {}
         self._body: Body
         self._release: Release
+        self._repeats: Repeats
 
-    def attach(self, body: Body, release: Release) -> None:
-        """Learn what does the steps of a run, and what lets its workspace go."""
-        self._body, self._release = body, release
+    def attach(self, body: Body, release: Release, repeats: Repeats) -> None:
+        """Learn what does the steps of a run, what lets its workspace go, and what repeats."""
+        self._body, self._release, self._repeats = body, release, repeats
 
     async def start(
         self,
@@ -307,6 +309,7 @@ class Engine:
             pace=self._pace,
             stopping=self._stopping,
             release=self._release,
+            repeats=self._repeats,
             ended=self._ended,
         )
         self.live[run.id] = live

@@ -139,6 +139,8 @@ class StepProgressed(Event):
 class StepOutput(Event):
     """What a step has written; `offset` is where it begins in its stream, in bytes.
 
+    Each `attempt` has streams of its own.
+
     As `text` it is what an agent says and which tools it uses, in short; all of it is told on the
     channel of the session `session_id`.
     """
@@ -149,6 +151,7 @@ class StepOutput(Event):
     content: str
     offset: int
     session_id: str | None = None
+    attempt: int = 1
 
 
 @event("workflow.run.step.completed", RUN)
@@ -158,6 +161,7 @@ class StepCompleted(Event):
     run_id: str
     step_id: str
     duration_ms: int
+    attempt: int = 1
     result: Any = None
 
 
@@ -199,7 +203,8 @@ class StepRetrying(Event):
 class StepWaiting(Event):
     """A step waits for somebody or something: an approval, an event, a moment.
 
-    `until` is when that ends, in Unix seconds.
+    One that was interrupted, and is to ask, waits for an approval before it runs again. `until` is
+    when that ends, in Unix seconds.
     """
 
     run_id: str
@@ -209,6 +214,7 @@ class StepWaiting(Event):
     message: str | None = None
     event: str | None = None
     until: float | None = None
+    attempt: int = 1
 
 
 @event("workflow.run.annotation", RUN)

@@ -56,6 +56,7 @@ class Interpreter:
             timeout=None if step.kind == "approve" else step.timeout,
             retries=step.retries,
             continue_on_error=step.continue_on_error,
+            on_interrupt=step.on_interrupt,
             outside=step.kind not in INSIDE,
         )
         record = self._live.timeline.settled(spec.id)

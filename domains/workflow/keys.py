@@ -234,6 +234,14 @@ _PLACE: Mapping[str, Key] = {
     "cwd": Key(PATH, "The folder that it runs in, relative to the project's."),
 }
 
+_INTERRUPT: Mapping[str, Key] = {
+    "on-interrupt": Key(
+        Choice(("rerun", "fail", "ask")),
+        "What becomes of it when the daemon ended while it was under way: it runs again (rerun, "
+        "as without), fails, or somebody is asked.",
+    ),
+}
+
 _STEPS = Key(Anything(loose=True), "What is done inside of it.", required=True)
 
 
@@ -272,6 +280,7 @@ KINDS: Mapping[str, Kind] = {
             "system-prompt": Key(LONG, "What it is told beforehand."),
             "budget-usd": Key(Number(0.0001, 100_000, whole=False), "What it may cost."),
             **_PLACE,
+            **_INTERRUPT,
         },
     ),
     "run": Kind(
@@ -283,6 +292,7 @@ KINDS: Mapping[str, Kind] = {
                 "a program with its arguments, whose last one they become.",
             ),
             **_PLACE,
+            **_INTERRUPT,
         },
     ),
     "git": Kind(
@@ -299,7 +309,8 @@ KINDS: Mapping[str, Kind] = {
                 open=True,
             ),
             "An operation of git, and what it takes.",
-        )
+        ),
+        _INTERRUPT,
     ),
     "approve": Kind(
         _shape(LONG, "The question that somebody answers before the run goes on."),
@@ -353,7 +364,8 @@ KINDS: Mapping[str, Kind] = {
                 short="path",
             ),
             "A file that is kept with the run.",
-        )
+        ),
+        _INTERRUPT,
     ),
     "annotation": Kind(
         _shape(

@@ -31,6 +31,7 @@ from domains.workflow.events import (
 )
 from domains.workflow.failures import RunFailure, StepFailure
 from domains.workflow.inbox import Inbox
+from domains.workflow.interruptions import Repeats, take_up
 from domains.workflow.pace import Pace
 from domains.workflow.records import RunRecords, Stored, Verdict
 from domains.workflow.timeline import WAITS, Timeline
@@ -68,6 +69,7 @@ class LiveRun:
         pace: Pace,
         stopping: Callable[[], bool],
         release: Callable[[LiveRun], Awaitable[None]],
+        repeats: Repeats,
         ended: Callable[[LiveRun], None],
     ) -> None:
         """Stand where the disk stands; `release` lets its workspace go, `ended` learns the end."""
@@ -85,6 +87,7 @@ class LiveRun:
         self._records = records
         self._stopping = stopping
         self._release = release
+        self._repeats = repeats
         self._ended = ended
         self._pace = pace
         self._slice_ends = 0.0
@@ -162,6 +165,17 @@ class LiveRun:
             self._go.set()
             self._settle_state()
 
+    def answer(self, step_id: str, said: dict[str, Json]) -> None:
+        """Write down what was answered to a step that waits for it, and have it go on."""
+        if self.timeline[step_id].rerun == "asked":
+            how: Literal["approved", "rejected"] = "approved" if said["approved"] else "rejected"
+            self.timeline.note(step_id, rerun=how)
+            comment = f": {said['comment']}" if said["comment"] else ""
+            self.annotate(f"{said['user']} {how} that it runs again{comment}", "info", step_id)
+        else:
+            self.timeline.note(step_id, result=said)
+        self.answers[step_id].set_result(said)
+
     def annotate(
         self,
         message: str,
@@ -226,6 +240,10 @@ class LiveRun:
                 with self._counted(spec), self.waiting():
                     await wait_until(known.until or 0.0)
             await self._let_on(spec)
+            if self.timeline.cut_off(spec.id) is not None:
+                with self._counted(spec):
+                    await take_up(self, spec, self._repeats)
+                known = self.timeline.get(spec.id)
             self._enter_phase(spec.phase)
             attempt = known.attempt if known is not None and known.state != "cancelled" else 1
             self.timeline.start(spec, attempt)
@@ -233,7 +251,7 @@ class LiveRun:
                 await self._journal.durable()
             return self.timeline.complete(spec.id, await self._attempt(spec, effect))
         except StepFailure as failure:
-            tried = self.timeline[spec.id].attempt
+            tried = self.timeline.tries(spec.id)
             if tried <= spec.retries.max and not failure.permanent:
                 self.timeline.retry(spec.id, failure, spec.retries)
                 return None

@@ -260,6 +260,7 @@ class Conversation:
                 timeout=None if said.kind == "approve" else options.timeout,
                 retries=Retries(max=options.retries, backoff=options.backoff),
                 continue_on_error=not options.check,
+                on_interrupt=options.on_interrupt,
                 outside=said.kind not in INSIDE,
             )
             work = self._live.supervisor.start(

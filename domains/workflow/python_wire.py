@@ -40,6 +40,7 @@ class Options(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     retries: Annotated[int, Meta(ge=0, le=100)] = 0
     backoff: Seconds = 1.0
     check: bool = True
+    on_interrupt: Literal["rerun", "fail", "ask"] = "rerun"
 
 
 # What each kind of step takes: the fields that its YAML twin has when it is rendered.

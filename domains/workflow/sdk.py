@@ -66,6 +66,12 @@ class Tries(TypedDict, total=False):
     backoff: float
 
 
+class Interrupts(TypedDict, total=False):
+    """What becomes of it when the daemon ends meanwhile: it runs again, fails, or asks."""
+
+    on_interrupt: Literal["rerun", "fail", "ask"]
+
+
 class Named(Tries, total=False):
     """The same, and what people call it."""
 
@@ -76,6 +82,18 @@ class Common(Named, total=False):
     """The same, and whether a failure is an error; without `check` it is a result."""
 
     check: bool
+
+
+class Does(Named, Interrupts, total=False):
+    """Those of a command."""
+
+
+class Acts(Common, Interrupts, total=False):
+    """Those of an agent and of a function."""
+
+
+class Keeps(Tries, Interrupts, total=False):
+    """Those of a file that is kept."""
 
 
 class Link(Protocol):
@@ -146,7 +164,7 @@ class Run:
         cwd: str | None = None,
         env: dict[str, str] | None = None,
         check: bool = False,
-        **options: Unpack[Named],
+        **options: Unpack[Does],
     ) -> CommandResult:
         """Run a text for a shell, or a program with its arguments; a failure is a result.
 
@@ -177,7 +195,7 @@ class Run:
         budget_usd: float | None = None,
         cwd: str | None = None,
         env: dict[str, str] | None = None,
-        **options: Unpack[Common],
+        **options: Unpack[Acts],
     ) -> AgentResult:
         """Ask an agent, in a new conversation or in that of `session`, and wait for its end."""
         fields = {
@@ -194,11 +212,18 @@ class Run:
         }
         return await self._step("agent", id, fields, options, results.agent)
 
-    async def git(self, id: str, operation: str, /, **args: Any) -> Any:  # noqa: A002
+    async def git(
+        self,
+        id: str,  # noqa: A002
+        operation: str,
+        /,
+        *,
+        on_interrupt: Literal["rerun", "fail", "ask"] = "rerun",
+        **args: Any,
+    ) -> Any:
         """Run an operation of git, and give what it answers."""
-        return await self._step(
-            "git", id, {"git": {"operation": operation, **args}}, {}, results.plain
-        )
+        fields = {"git": {"operation": operation, **args}}
+        return await self._step("git", id, fields, {"on_interrupt": on_interrupt}, results.plain)
 
     async def approve(
         self,
@@ -247,7 +272,7 @@ class Run:
         id: str,  # noqa: A002
         path: str,
         name: str | None = None,
-        **options: Unpack[Tries],
+        **options: Unpack[Keeps],
     ) -> None:
         """Keep a file of the run's folder."""
         fields = {"artifact": path} if name is None else {"artifact": path, "name": name}
@@ -268,7 +293,7 @@ class Run:
         id: str,  # noqa: A002
         function: Callable[..., Any],
         *args: Any,
-        **options: Unpack[Common],
+        **options: Unpack[Acts],
     ) -> Any:
         """Call a function of the file and keep what it gives, which JSON has to be able to hold.
 

@@ -102,7 +102,7 @@ class WorkflowService:
             "artifact": self._artifacts.keep,
         }
         self._python = PythonRuns(self._effects, tasks, task_settings, around=self._around)
-        self._engine.attach(self._body, self._workspaces.release)
+        self._engine.attach(self._body, self._workspaces.release, others.repeats)
 
     async def recover(self) -> None:
         """Go on with what was under way when the daemon last ended."""
@@ -238,8 +238,7 @@ class WorkflowService:
                 raise NotFound(f"the run has no step {step_id[:80]!r} that has begun")
             raise Conflict(f"the step {step_id[:80]!r} has been answered, or waits for nobody")
         said = {"approved": command.approved, "user": caller.sub, "comment": command.comment}
-        live.timeline.note(step_id, result=said)
-        live.answers[step_id].set_result(said)
+        live.answer(step_id, said)
         return await self._state(live)
 
     @handles(SendEvent)

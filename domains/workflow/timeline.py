@@ -80,6 +80,16 @@ class Timeline:
         found = self._steps.get(step_id)
         return found if found is not None and found.state in ("running", "waiting") else None
 
+    def tries(self, step_id: str) -> int:
+        """Count the tries of a step that came to an end, or are under way."""
+        record = self._steps[step_id]
+        return record.attempt - record.interruptions
+
+    def interrupt(self, record: StepRecord, **changes: Any) -> StepRecord:
+        """Count a try of a step that was cut off; the next one is another attempt."""
+        count = record.interruptions + 1
+        return self.write(record, attempt=record.attempt + 1, interruptions=count, **changes)
+
     def write(self, record: StepRecord, **changes: Any) -> StepRecord:
         """Write a step down."""
         if changes:
@@ -101,7 +111,7 @@ class Timeline:
 
         Unless its file has made something else of it meanwhile.
         """
-        cut = self.cut_off(spec.id)
+        cut, known = self.cut_off(spec.id), self._steps.get(spec.id)
         record = StepRecord(
             id=spec.id,
             kind=spec.kind,
@@ -110,6 +120,7 @@ class Timeline:
             name=spec.name,
             phase=spec.phase,
             attempt=attempt,
+            interruptions=known.interruptions if known and known.state != "cancelled" else 0,
         )
         if cut is not None and cut.kind == spec.kind:
             record = msgspec.structs.replace(
@@ -169,6 +180,7 @@ class Timeline:
                 run_id=self._run_id,
                 step_id=step_id,
                 duration_ms=_duration(record),
+                attempt=record.attempt,
                 result=result,
             )
         )
@@ -178,7 +190,7 @@ class Timeline:
         """Tell that a step has failed and is tried again; `until` says when."""
         self._progress.flush(step_id)
         tried = self._steps[step_id].attempt
-        delay = min(retries.backoff * 2 ** (tried - 1), retries.max_backoff)
+        delay = min(retries.backoff * 2 ** (self.tries(step_id) - 1), retries.max_backoff)
         delay *= 1 + random.random() * retries.jitter  # noqa: S311  # spreads, hides nothing
         self._bus.emit(
             StepRetrying(

@@ -95,6 +95,7 @@ class StepReader:
         self._keys(node, kind, at)
         common = self._common(node, at, taken)
         fields = self._fields(node, kind, at)
+        common["on_interrupt"] = fields.pop("on_interrupt", "rerun")
         self._templates(node, kind, scope, fields)
         inner: tuple[Step, ...] = ()
         ended: dict[str, str] = {}

@@ -42,6 +42,9 @@ COMMANDS: dict[str, Example] = {
             "result": {**OF_PROJECT, "summary": {"branch": "main", "counts": {}}},
         },
     ),
+    "git.outcome": Example(
+        {**OF_PROJECT, "operationId": OPERATION_ID}, {"operationId": OPERATION_ID, "known": True}
+    ),
     "git.cancel": Example({**OF_PROJECT, "operationId": OPERATION_ID}, {**FETCH, "user": "ada"}),
     "git.list": Example({}, {"operations": [{**FETCH, "user": "ada"}]}),
     "git.init": Example(

@@ -48,6 +48,26 @@ class RunOperation(Command):
     once: bool = False
 
 
+class OperationOutcome(Answer):
+    """Whether running an operation again with `once` repeats nothing that may be half done."""
+
+    operation_id: str
+    known: bool
+
+
+@command("git.outcome", action="read", channel="git:project:{project_id}", answer=OperationOutcome)
+class GetOutcome(Command):
+    """Tell whether it is known what an operation did that ran with `once` when the daemon died.
+
+    `known` is false where one of its processes that change something had begun, and nothing tells
+    that it came to its end.
+    """
+
+    project_id: str
+    operation_id: OperationId
+    worktree: str | None = None
+
+
 @command(
     "git.cancel",
     action="write",

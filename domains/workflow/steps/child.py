@@ -28,7 +28,7 @@ class ChildRuns:
         child_id = live.timeline[step_id].child
         if child_id is None:
             self._require_shallow(live)
-            attempts = f"{live.run.attempt}.{live.timeline[step_id].attempt}"
+            attempts = f"{live.run.attempt}.{live.timeline.tries(step_id)}"
             child_id = await self._start(live, fields, f"{live.run.id}/{step_id}/{attempts}")
             live.timeline.note(step_id, child=child_id)
         await self._engine.recovered.wait()

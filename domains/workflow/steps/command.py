@@ -164,6 +164,7 @@ class _Owner:
                 stream=stream,
                 content=text,
                 offset=offset,
+                attempt=self._live.timeline[self._step_id].attempt,
             )
         )
 

@@ -14,7 +14,7 @@ from daemon.core.bus import EventBus
 from daemon.core.commands import Caller
 from daemon.core.errors import AgentcmdError, BadRequest, NotFound
 from daemon.core.ids import new_id
-from domains.workflow.commands import StepProgress
+from domains.workflow.commands import StepProgress, StepRecord
 from domains.workflow.definition import Json
 from domains.workflow.endings import out
 from domains.workflow.failures import StepFailure
@@ -56,6 +56,29 @@ class Others:
         answer = answered if isinstance(answered, msgspec.Struct) else await answered
         found: dict[str, Any] = msgspec.to_builtins(answer)
         return found
+
+    async def repeats(self, live: LiveRun, cut: StepRecord) -> bool:
+        """Return whether a step that goes on may do again what it did before it was cut off."""
+        try:
+            if cut.kind == "agent" and cut.session_id is not None:
+                return not _has_answered(await self._about(live, cut.session_id), cut.result)
+            if cut.kind == "git":
+                return not await self._is_known(live, cut.result)
+        except AgentcmdError:  # the step itself tells what is wrong
+            return cut.kind == "agent"
+        return True
+
+    async def _is_known(self, live: LiveRun, noted: Json) -> bool:
+        """Return whether git did all that the step had begun, or nothing."""
+        if not noted:
+            return True
+        asked = {
+            "projectId": live.run.project_id,
+            "operationId": noted["operationId"],
+            "worktree": live.run.id if live.run.workspace == "worktree" else None,
+        }
+        answer = await self.call(live, "git.outcome", asked)
+        return bool(answer["known"])
 
     # Agents
 
@@ -135,9 +158,10 @@ class Others:
         except NotFound:
             return await self._begin(live, step_id, fields)
         noted = live.timeline[step_id].result or {"turns": 0, "said": True}
-        end = session.get("end")
-        if end is not None and end["type"] == "completed" and session["turns"] > noted["turns"]:
-            return await self._outcome(live, step_id, session_id, "session.completed", end)
+        if _has_answered(session, noted):
+            return await self._outcome(
+                live, step_id, session_id, "session.completed", session["end"]
+            )
         if not noted.get("said"):
             return await self._continue(live, step_id, session_id, fields["prompt"], noted)
         if session.get("agentSessionId") is None:
@@ -234,3 +258,10 @@ class Others:
     def _hear_operation(self, data: dict[str, Any]) -> None:
         if (tell := self._operations.get(data["operationId"])) is not None:
             tell(msgspec.convert(data["progress"], StepProgress))
+
+
+def _has_answered(session: Mapping[str, Any], noted: Json) -> bool:
+    """Return whether an agent came to the end of the turn that a step has begun."""
+    end = session.get("end")
+    before: int = (noted or {}).get("turns", 0)
+    return end is not None and end["type"] == "completed" and session["turns"] > before

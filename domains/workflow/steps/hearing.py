@@ -89,6 +89,7 @@ class Hearing:
                 content=text,
                 offset=offset,
                 session_id=self._session_id,
+                attempt=self._live.timeline[self._step_id].attempt,
             )
         )
 

@@ -102,6 +102,7 @@ def _tell(live: LiveRun, step_id: str, what: Any, **more: Any) -> None:
             project_id=live.run.project_id,
             step_id=step_id,
             waits_for=what,
+            attempt=live.timeline[step_id].attempt,
             **more,
         )
     )
