@@ -247,6 +247,7 @@ FIELDS = {
     "StepFailed.result": "What it came to all the same.",
     "StepProgress.current": "How much of it is done.",
     "StepProgressed.progress": "How far it is.",
+    "OperationOutcome.known": "Whether nothing of it is half done, as far as git can tell.",
     "StepRecord.child": "The run that it has started, where it is one of another workflow.",
     "StepRecord.continued": "Whether the run went on though it failed.",
     "StepRecord.pid_started": "When that process began, in the system's own count.",

@@ -62,8 +62,9 @@ class Run(Answer):
     """One run. Times are in Unix seconds; `user` is the `sub` of who started it.
 
     States: queued, running, waiting (for an approval, an event, or a moment), paused, ended. `args`
-    are those that it was started with. `digest` is that of the workflow's file, by which it goes
-    on. `parent` is the run that it is a step of, or was forked from. `workspace` is where it works.
+    are those that it was started with. `digest` is that of the workflow's file as it was when it
+    began: with that it goes on, whatever becomes of the file, until it is retried. `parent` is the
+    run that it is a step of, or was forked from. `workspace` is where it works.
     """
 
     id: str
@@ -140,6 +141,14 @@ class OneRun(Answer):
     next_cursor: str | None = None
 
 
+class StartedRun(Answer):
+    """A run that was asked for; `created` is false where the key had started it before."""
+
+    run_id: str
+    run: Run
+    created: bool
+
+
 class ManyRuns(Answer):
     """Runs, newest first; `next_cursor` continues the list."""
 
@@ -174,9 +183,12 @@ class ValidateWorkflows(Command):
     language: Literal["yaml", "python"] = "yaml"
 
 
-@command("workflow.start", action="write", channel="project:{project_id}", answer=OneRun)
+@command("workflow.start", action="write", channel="project:{project_id}", answer=StartedRun)
 class StartRun(Command):
-    """Start a run. With an `idempotencyKey` that was used before, it is that run that is given."""
+    """Start a run. With an `idempotencyKey` that was used before, it is that run that is given.
+
+    `created` tells the two apart. Other arguments with the same key are a `conflict`.
+    """
 
     project_id: str
     workflow: Name
@@ -229,7 +241,8 @@ class ResumeRun(Command):
 class RetryRun(Command):
     """Run a run that has failed or was cancelled again from the step that failed.
 
-    What was completed stays; the definition is the one that the file has now.
+    What was completed stays; the definition is the one that the file has now. Where that has
+    changed, approvals are asked for again.
     """
 
     run_id: str

@@ -33,7 +33,7 @@ from domains.workflow.live import LiveRun
 from domains.workflow.pace import Pace
 from domains.workflow.records import RunRecords, Stored
 from domains.workflow.templates import BadExpression
-from domains.workflow.timeline import passed
+from domains.workflow.timeline import passed, without_approvals
 
 log = structlog.get_logger(__name__)
 
@@ -93,25 +93,31 @@ class Engine:
         user: str,
         key: str | None = None,
         parent: str | None = None,
-    ) -> Run:
-        """Start a run; with a `key` that was used before, it is that run that is given."""
+    ) -> tuple[Run, bool]:
+        """Start a run; with a `key` that was used before, it is that run that is given, and False.
+
+        Conflict where a client used the key with other arguments.
+        """
         root = self._root(project_id)
         if key is None:
-            return await self._start_by(root, project_id, workflow, args, user, None, parent)
+            return await self._start_by(root, project_id, workflow, args, user, None, parent), True
         async with self._one_at_a_time("start", project_id, workflow, key):
             known = await self.records.once(project_id, workflow, key)
             if known is not None:
                 if key.startswith("="):  # a client's
-                    self._require_same(known, args)
+                    await self._require_same(known, args)
                 live = self.live.get(known.id)
-                return live.run if live is not None else known
-            return await self._start_by(root, project_id, workflow, args, user, key, parent)
+                return (live.run if live is not None else known), False
+            return await self._start_by(root, project_id, workflow, args, user, key, parent), True
 
-    @staticmethod
-    def _require_same(known: Run, args: Json) -> None:
-        """Refuse a key that was used with other arguments; those with defaults may be left out."""
-        given = args or {}
-        if any(name not in known.args or known.args[name] != given[name] for name in given):
+    async def _require_same(self, known: Run, args: Json) -> None:
+        """Refuse a key that was used with other arguments, where those left out have defaults."""
+        definition, _ = await self._definition(await self._stored(known.id))
+        try:
+            checked = await asyncio.to_thread(arguments.check, definition, args)
+        except BadRequest:
+            checked = None
+        if checked != known.args:
             raise Conflict("this key started a run with other arguments: choose another key")
 
     async def _start_by(
@@ -156,7 +162,7 @@ class Engine:
         self.records.save_source(run.id, source.text)
         self.records.save_verdict(run.id, None)
         live = self._begin(stored._replace(run=run, verdict=None), definition, recovered=False)
-        live.timeline.reopen()
+        live.timeline.reopen(asks_again=changed)
         live.annotate(f"{user} retries it{', by its file as it is now' if changed else ''}")
         return live
 
@@ -175,34 +181,23 @@ class Engine:
         checked = await asyncio.to_thread(arguments.check, definition, given)
         run = self._new(definition, earlier.project_id, user, checked, earlier.id)
         kept = passed(each for each in steps[:place] if not step_id.startswith(f"{each.id}/"))
+        if definition.digest != earlier.digest:
+            kept = without_approvals(kept)
         return await self._start(run, source, definition, None, kept)
 
     async def recover(self) -> None:
         """Go on with what was under way when the daemon last ended."""
         self._journal.on_forget(self.records.forget)
-        found: dict[str, dict[str, Source]] = {}
         unended = await self.records.unended()
         unended.sort(key=lambda each: each.run.started_at is None)  # those under way first
         self._outer = _outer(unended)
-        read = [(each, *await self._definition(each, found)) for each in unended]
-        for each, definition, source, remark in read:  # none does anything before all are there
-            stored = each if source is None else self._adopt(each, definition, source)
-            live = self._begin(stored, definition, recovered=True)
-            if remark:
-                live.annotate(remark, "warning")
-            if definition is _NOTHING:
-                live.fail(RunFailure("broken_definition", remark))
+        read = [(each, *await self._definition(each)) for each in unended]
+        for each, definition, problem in read:  # none does anything before all are there
+            live = self._begin(each, definition, recovered=True)
+            if problem:
+                live.fail(RunFailure("broken_definition", problem))
         self.recovered.set()
         await self._journal.flushed()
-
-    def _adopt(self, stored: Stored, definition: Definition, source: Source) -> Stored:
-        """Have a run go on with what its file is now; that it has changed is told once."""
-        if definition.digest == stored.run.digest:
-            return stored
-        run = msgspec.structs.replace(stored.run, digest=definition.digest)
-        self.records.save(run)
-        self.records.save_source(run.id, source.text)
-        return stored._replace(run=run, source=source.text)
 
     async def run(self, run_id: str) -> Run:
         """Give a run as the disk has it; NotFound for an unknown one."""
@@ -349,31 +344,16 @@ class Engine:
         except BadExpression:
             return None
 
-    async def _definition(
-        self, stored: Stored, found: dict[str, dict[str, Source]]
-    ) -> tuple[Definition, Source | None, str]:
-        """Read what a run goes on with: its file as it is now, else what it had last; and a remark.
+    async def _definition(self, stored: Stored) -> tuple[Definition, str]:
+        """Read what a run goes on with: the file that it began with, whatever that is by now.
 
-        `found` holds the files of each project, which are looked for once.
+        The text tells what is wrong with it, where an older daemon understood what this does not.
         """
-        run = stored.run
         try:
-            root = self._root(run.project_id)
-            if root not in found:
-                sources = await self._library.sources(root)
-                found[root] = {each.id: each for each in reversed(sources)}  # as `need` does
-            source = found[root].get(run.workflow) or await self._library.need(root, run.workflow)
-            definition = await asyncio.to_thread(self._library.read, source)
-        except (AgentcmdError, OSError) as error:
-            said = getattr(error, "message", None) or str(error)
-            try:
-                kept = self._library.kept(run.workflow, stored.source)
-                known = await asyncio.to_thread(self._library.read, kept)
-            except AgentcmdError as broken:
-                return _NOTHING, None, f"{said}; and as it was: {broken.message}"
-            return known, None, f"it goes on as it was: {said}"
-        changed = "its file has changed: it goes on with the new one, by the steps' names"
-        return definition, source, changed if definition.digest != run.digest else ""
+            kept = self._library.kept(stored.run.workflow, stored.source)
+            return await asyncio.to_thread(self._library.read, kept), ""
+        except AgentcmdError as broken:
+            return _NOTHING, f"its file, as it was when it began: {broken.message}"
 
     @asynccontextmanager
     async def _one_at_a_time(self, *about: str) -> AsyncIterator[None]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from domains.workflow.commands import StepRecord
-from domains.workflow.definition import Spec
+from domains.workflow.definition import Json, Spec
 from domains.workflow.events import StepWaiting
 from domains.workflow.failures import StepFailure
 
@@ -23,14 +23,17 @@ ACTS = frozenset({"agent", "run", "git", "artifact", "python"})
 CODE = "interrupted"
 
 
-async def take_up(live: LiveRun, spec: Spec, repeats: Repeats) -> None:
-    """Decide what becomes of a step that was cut off; StepFailure where it is not to run again."""
+async def take_up(live: LiveRun, spec: Spec, repeats: Repeats) -> StepRecord | None:
+    """Decide what becomes of a step if it was cut off; StepFailure where it ends with that.
+
+    Return the step as it stands then.
+    """
     cut = live.timeline.cut_off(spec.id)
     if cut is None or spec.kind not in ACTS or cut.kind != spec.kind:
-        return
+        return live.timeline.get(spec.id)
     if cut.rerun is None:
         if not await repeats(live, cut):
-            return
+            return cut
         asked = "asked" if spec.on_interrupt == "ask" else None
         cut = live.timeline.interrupt(cut, rerun=asked, pid=None, pid_started=None)
         if spec.on_interrupt == "fail":
@@ -44,6 +47,19 @@ async def take_up(live: LiveRun, spec: Spec, repeats: Repeats) -> None:
     if live.timeline[spec.id].rerun == "rejected":
         why = "it was interrupted when the daemon ended, and somebody refused that it runs again"
         raise StepFailure(CODE, why, permanent=True)
+    return live.timeline[spec.id]
+
+
+def answer(live: LiveRun, step_id: str, said: dict[str, Json]) -> None:
+    """Write down what was answered to a step that waits for it, and have it go on."""
+    if live.timeline[step_id].rerun == "asked":
+        how: Literal["approved", "rejected"] = "approved" if said["approved"] else "rejected"
+        live.timeline.note(step_id, rerun=how)
+        comment = f": {said['comment']}" if said["comment"] else ""
+        live.annotate(f"{said['user']} {how} that it runs again{comment}", "info", step_id)
+    else:
+        live.timeline.note(step_id, result=said)
+    live.answers[step_id].set_result(said)
 
 
 async def _answer(live: LiveRun, spec: Spec) -> None:
@@ -62,7 +78,7 @@ async def _answer(live: LiveRun, spec: Spec) -> None:
         )
     )
     try:
-        with live.waiting():
+        with live.counted(spec), live.waiting():
             await asyncio.wait([answer])
     finally:
         live.answers.pop(spec.id, None)

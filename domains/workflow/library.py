@@ -77,7 +77,8 @@ class Library:
         It stands where it stood, so that one in Python finds the modules beside it.
         """
         language: Literal["yaml", "python"] = "python" if _is_python(text) else "yaml"
-        return Source(workflow, str(FOLDER / f"{workflow} (as it was)"), language, text)
+        ending = "py" if language == "python" else "yaml"
+        return Source(workflow, str(FOLDER / f"{workflow}.{ending}"), language, text)
 
     def read(self, source: Source) -> Definition:
         """Read one; BadRequest says what is wrong with it."""

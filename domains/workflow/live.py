@@ -165,17 +165,6 @@ class LiveRun:
             self._go.set()
             self._settle_state()
 
-    def answer(self, step_id: str, said: dict[str, Json]) -> None:
-        """Write down what was answered to a step that waits for it, and have it go on."""
-        if self.timeline[step_id].rerun == "asked":
-            how: Literal["approved", "rejected"] = "approved" if said["approved"] else "rejected"
-            self.timeline.note(step_id, rerun=how)
-            comment = f": {said['comment']}" if said["comment"] else ""
-            self.annotate(f"{said['user']} {how} that it runs again{comment}", "info", step_id)
-        else:
-            self.timeline.note(step_id, result=said)
-        self.answers[step_id].set_result(said)
-
     def annotate(
         self,
         message: str,
@@ -237,13 +226,10 @@ class LiveRun:
         known = self.timeline.get(spec.id)
         try:
             if known is not None and known.state == "retrying":
-                with self._counted(spec), self.waiting():
+                with self.counted(spec), self.waiting():
                     await wait_until(known.until or 0.0)
             await self._let_on(spec)
-            if self.timeline.cut_off(spec.id) is not None:
-                with self._counted(spec):
-                    await take_up(self, spec, self._repeats)
-                known = self.timeline.get(spec.id)
+            known = await take_up(self, spec, self._repeats)
             self._enter_phase(spec.phase)
             attempt = known.attempt if known is not None and known.state != "cancelled" else 1
             self.timeline.start(spec, attempt)
@@ -274,11 +260,11 @@ class LiveRun:
         if not spec.outside and spec.timeout is None and spec.kind not in AROUND:
             limit = None
         else:
-            limit = asyncio.timeout(self._time_of(spec))
+            limit = asyncio.timeout(self.timeline.time_of(spec))
         try:
             if limit is None:
                 return await effect()
-            with self._counted(spec):
+            with self.counted(spec):
                 async with limit:
                     return await effect()
         except (StepFailure, RunFailure) as error:
@@ -295,12 +281,6 @@ class LiveRun:
             await asyncio.get_running_loop().create_future()
         raise failure
 
-    def _time_of(self, spec: Spec) -> float | None:
-        """Give what is left of a step's time; one that waits has waited without a daemon too."""
-        if spec.timeout is None or spec.kind not in WAITS:
-            return spec.timeout
-        return max(0.0, self.timeline[spec.id].started_at + spec.timeout - time.time())
-
     # State
 
     @contextmanager
@@ -315,7 +295,7 @@ class LiveRun:
             self._settle_state()
 
     @contextmanager
-    def _counted(self, spec: Spec) -> Iterator[None]:
+    def counted(self, spec: Spec) -> Iterator[None]:
         """Count a step as under way, unless it is those that are inside of it."""
         own = spec.kind not in AROUND
         self._busy += own

@@ -11,12 +11,13 @@ from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from math import inf
-from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, Protocol, TypeVar, Unpack
 
 import msgspec
 
 from domains.workflow import python_results as results
 from domains.workflow.python_calls import Tell, Work, called, together
+from domains.workflow.python_options import Acts, Common, Does, Keeps
 from domains.workflow.python_results import AgentResult, Approval, CommandResult, StepError
 from domains.workflow.python_wire import FIELDS, ID, OWN, Answer, Json, Options, Start
 
@@ -56,44 +57,6 @@ def workflow(
         return decorated
 
     return mark if function is None else mark(function)
-
-
-class Tries(TypedDict, total=False):
-    """How long a step may take and how often it is tried again, in seconds."""
-
-    timeout: float | None
-    retries: int
-    backoff: float
-
-
-class Interrupts(TypedDict, total=False):
-    """What becomes of it when the daemon ends meanwhile: it runs again, fails, or asks."""
-
-    on_interrupt: Literal["rerun", "fail", "ask"]
-
-
-class Named(Tries, total=False):
-    """The same, and what people call it."""
-
-    name: str | None
-
-
-class Common(Named, total=False):
-    """The same, and whether a failure is an error; without `check` it is a result."""
-
-    check: bool
-
-
-class Does(Named, Interrupts, total=False):
-    """Those of a command."""
-
-
-class Acts(Common, Interrupts, total=False):
-    """Those of an agent and of a function."""
-
-
-class Keeps(Tries, Interrupts, total=False):
-    """Those of a file that is kept."""
 
 
 class Link(Protocol):

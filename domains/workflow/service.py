@@ -32,6 +32,7 @@ from domains.workflow.commands import (
     RunArtifact,
     RunState,
     SendEvent,
+    StartedRun,
     StartRun,
     ValidateWorkflows,
     Workflows,
@@ -40,6 +41,7 @@ from domains.workflow.definition import NESTED, Json, is_too_deep
 from domains.workflow.engine import Engine
 from domains.workflow.failures import RunFailure
 from domains.workflow.interpreter import Effects, Interpreter
+from domains.workflow.interruptions import answer
 from domains.workflow.library import Library, Source
 from domains.workflow.live import LiveRun
 from domains.workflow.python_run import PythonRuns
@@ -152,16 +154,16 @@ class WorkflowService:
     # Runs
 
     @handles(StartRun)
-    async def start(self, command: StartRun, caller: Caller) -> OneRun:
+    async def start(self, command: StartRun, caller: Caller) -> StartedRun:
         """Start a run."""
-        run = await self._engine.start(
+        run, created = await self._engine.start(
             command.project_id,
             command.workflow,
             command.args,
             user=caller.sub,
             key=f"={command.idempotency_key}" if command.idempotency_key else None,
         )
-        return OneRun(run_id=run.id, run=run)
+        return StartedRun(run_id=run.id, run=run, created=created)
 
     @handles(ListRuns)
     async def runs(self, command: ListRuns, caller: Caller) -> ManyRuns:
@@ -238,7 +240,7 @@ class WorkflowService:
                 raise NotFound(f"the run has no step {step_id[:80]!r} that has begun")
             raise Conflict(f"the step {step_id[:80]!r} has been answered, or waits for nobody")
         said = {"approved": command.approved, "user": caller.sub, "comment": command.comment}
-        live.answer(step_id, said)
+        answer(live, step_id, said)
         return await self._state(live)
 
     @handles(SendEvent)

@@ -80,6 +80,12 @@ class Timeline:
         found = self._steps.get(step_id)
         return found if found is not None and found.state in ("running", "waiting") else None
 
+    def time_of(self, spec: Spec) -> float | None:
+        """Give what is left of a step's time; one that waits has waited without a daemon too."""
+        if spec.timeout is None or spec.kind not in WAITS:
+            return spec.timeout
+        return max(0.0, self._steps[spec.id].started_at + spec.timeout - time.time())
+
     def tries(self, step_id: str) -> int:
         """Count the tries of a step that came to an end, or are under way."""
         record = self._steps[step_id]
@@ -271,12 +277,14 @@ class Timeline:
         """Tell nothing more by itself."""
         self._progress.close()
 
-    def reopen(self) -> None:
+    def reopen(self, *, asks_again: bool) -> None:
         """Forget what is to be run anew: all that has not come to a good end.
 
-        What is inside of a step that may fail, and has, stays as it is.
+        What is inside of a step that may fail, and has, stays as it is. Approvals are given to what
+        follows them: with `asks_again` that has changed.
         """
-        stays = {each.id for each in passed(self._steps.values())}
+        kept = passed(self._steps.values())
+        stays = {each.id for each in (without_approvals(kept) if asks_again else kept)}
         for each in list(self._steps.values()):
             if each.id not in stays:
                 del self._steps[each.id]  # its place is kept for it
@@ -288,6 +296,15 @@ def passed(steps: Iterable[StepRecord]) -> list[StepRecord]:
     steps = list(steps)
     past = {each.id for each in steps if _passed(each)}
     return [each for each in steps if each.id in past or not past.isdisjoint(_outer(each.id))]
+
+
+def without_approvals(steps: Iterable[StepRecord]) -> list[StepRecord]:
+    """Leave out the approvals that are asked for again; those inside of what is over stay."""
+    steps = list(steps)
+    past = {each.id for each in steps if _passed(each)}
+    return [
+        each for each in steps if each.kind != "approve" or not past.isdisjoint(_outer(each.id))
+    ]
 
 
 def _passed(record: StepRecord) -> bool:

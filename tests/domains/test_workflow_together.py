@@ -47,3 +47,38 @@ async def test_a_key_with_other_arguments_is_a_conflict(flows):
     assert (await flows.start("flow", args={"n": 1}, idempotencyKey="k")).id == first.id
     with pytest.raises(Conflict, match="other arguments"):
         await flows.start("flow", args={"n": 2}, idempotencyKey="k")
+
+
+async def test_an_argument_that_is_left_out_is_another_one_unless_it_is_the_default(flows):
+    flows.write(
+        "flow",
+        "args: {n: {type: integer}, m: {type: integer, default: 2}}\n"
+        "steps:\n  - {id: a, run: 'true'}",
+    )
+    asked = {"projectId": flows.project, "workflow": "flow", "idempotencyKey": "k"}
+    first = await flows.client.call("workflow.start", {**asked, "args": {"n": 1, "m": 2}})
+    again = await flows.client.call("workflow.start", {**asked, "args": {"n": 1}})
+    assert (first["created"], again["created"]) == (True, False)
+    assert again["runId"] == first["runId"]
+    for other in ({}, {"m": 2}, {"n": 1, "m": 3}, {"n": 1, "o": 1}):
+        with pytest.raises(Conflict, match="other arguments"):
+            await flows.client.call("workflow.start", {**asked, "args": other})
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_an_approval_is_asked_for_again_where_what_follows_it_has_changed(flows, changed):
+    text = "- {id: ship, approve: Ship?}\n- {id: a, run: exit 1}"
+    flows.write("flow", text)
+    flow = await flows.start("flow")
+    await flow.until("step.waiting")
+    await flow.call("approve")
+    assert (await flow.end())["type"] == "failed"
+    if changed:
+        flows.write("flow", text.replace("exit 1", "echo other >> log"))
+    await flow.call("retry")
+    if changed:
+        await flow.until("step.waiting", stepId="ship")
+        assert flows.lines() == []
+        await flow.call("approve")
+    assert (await flow.end())["type"] == ("completed" if changed else "failed")
+    assert len(flow.told("step.waiting")) == 1 + changed

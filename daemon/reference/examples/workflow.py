@@ -108,7 +108,7 @@ EVENTS: dict[str, Data] = {
     },
     "workflow.run.annotation": {
         **OF_RUN,
-        "message": "its file has changed: it goes on with the new one, by the steps' names",
+        "message": "interrupted when the daemon ended: it runs again, as attempt 2",
         "level": "warning",
     },
     "workflow.run.artifact": {
@@ -125,7 +125,7 @@ COMMANDS: dict[str, Example] = {
     "workflow.validate": Example({**OF_PROJECT, "workflow": "review"}, {"workflows": [WORKFLOW]}),
     "workflow.start": Example(
         {**OF_PROJECT, "workflow": "review", "args": {"spec": "a dark mode"}},
-        {**OF_RUN, "run": RUN},
+        {**OF_RUN, "run": RUN, "created": True},
     ),
     "workflow.runs": Example({**OF_PROJECT, "limit": 20}, {"runs": [RUN]}),
     "workflow.get": Example(OF_RUN, {**OF_RUN, "run": RUN, "steps": [STEP]}),

@@ -43,7 +43,7 @@ class ChildRuns:
 
         async def begin() -> Run | AgentcmdError:
             try:
-                return await self._engine.start(
+                run, _ = await self._engine.start(
                     live.run.project_id,
                     fields["workflow"],
                     fields.get("args"),
@@ -53,6 +53,7 @@ class ChildRuns:
                 )
             except AgentcmdError as error:
                 return error
+            return run
 
         starting = live.supervisor.start(begin(), name=f"workflow:child:{key}")
         try:
