@@ -277,7 +277,7 @@ async def test_a_run_that_waits_for_longer_than_events_are_kept_has_its_files(
     await until(lambda: not kept.exists())
 
 
-async def test_a_step_that_is_another_kind_after_a_restart_begins_anew(daemon_process, tmp_path):
+async def test_a_step_that_is_another_kind_after_a_retry_begins_anew(daemon_process, tmp_path):
     daemon_process.start()
     async with daemon_process.client() as client:
         flows = await Flows.of(client, tmp_path / "own")
@@ -289,6 +289,9 @@ async def test_a_step_that_is_another_kind_after_a_restart_begins_anew(daemon_pr
     daemon_process.start()
     async with daemon_process.client() as client:
         flow.client = client
+        await flow.call("cancel")
+        assert (await flow.end())["type"] == "cancelled"
+        await flow.call("retry")
         told = await flow.until("step.waiting", waitsFor="approval")
         assert "until" not in told  # the sleep's moment is none of the approval's
         await flow.call("approve")
@@ -333,12 +336,11 @@ async def test_a_run_whose_outer_one_timed_out_in_the_daemons_absence_ends(
     async with daemon_process.client() as client:
         flows = await Flows.of(client, tmp_path / "own")
         flows.write("inner", "- {id: a, wait-for: go}")
-        flows.write("outer", "timeout-minutes: 60\nsteps:\n  - {id: a, workflow: inner}")
+        flows.write("outer", "timeout-minutes: 0.1\nsteps:\n  - {id: a, workflow: inner}")
         flow = await flows.start("outer")
         await until_child(flow)
     daemon_process.kill()
-    flows.write("outer", "timeout-minutes: 0.01\nsteps:\n  - {id: a, workflow: inner}")
-    await asyncio.sleep(0.6)  # what a minute may have at the least
+    await asyncio.sleep(6.1)  # what the outer one may take
     daemon_process.start()
     async with daemon_process.client() as client:
         flow.client = client

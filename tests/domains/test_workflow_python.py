@@ -788,7 +788,7 @@ async def test_nothing_of_the_daemon_is_in_its_process(flows):
             return [each for each in sys.modules if each.startswith(("daemon", "domains."))]
         """
     )
-    inner = ["", ".sdk", ".python_calls", ".python_wire", ".python_results"]
+    inner = ["", ".sdk", ".python_calls", ".python_wire", ".python_results", ".python_options"]
     assert sorted(end["output"]) == sorted(f"domains.workflow{each}" for each in inner)
 
 
