@@ -319,7 +319,7 @@ async def _remove(git: Work, entry: Listed, *, force: bool) -> None:
         if "containing submodules" in finished.stderr:  # it is known what would be lost with it
             await git.run("worktree", "remove", "--force", "--end-of-options", entry.path)
         elif finished.code:
-            raise await explained(adding, finished, git.repository)
+            raise await explained(args, finished, git.repository)
     except Ended:
         if not await asyncio.to_thread(Path(entry.path, ".git").exists):  # half of it is gone
             with git.taking_back():
