@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 from domains.git.answers import Commit, Person
@@ -42,9 +43,9 @@ class Blaming(NamedTuple):
     lossy: bool
 
 
-def read_commits(output: bytes) -> list[Commit]:
-    """Read a log."""
-    return [commit_of(record) for record in records(output, WIDTH, b"\0")]
+def read_commits(output: bytes, limit: int) -> list[Commit]:
+    """Read a log of at most so many commits, which is what git was asked for."""
+    return [commit_of(record) for record in islice(records(output, WIDTH, b"\0"), limit)]
 
 
 def commit_of(record: list[str]) -> Commit:

@@ -75,19 +75,20 @@ class History:
                 place = cursor.place
             # With --follow, git skips commits before it knows whether they touch the file.
             skipped = 0 if command.follow else place
+            most = place - skipped + count + 1
             finished = await git.run(
                 "log",
                 *FORMAT,
                 "--follow" if command.follow else "--no-follow",
                 f"--skip={skipped}",
-                f"--max-count={place - skipped + count + 1}",
+                f"--max-count={most}",
                 *_filters(command),
                 "--end-of-options",
                 *tips,
                 "--",
                 *paths,
             )
-        found = await asyncio.to_thread(read_commits, finished.stdout)
+        found = await asyncio.to_thread(read_commits, finished.stdout, most)
         found = found[place - skipped :]
         end = place + count
 

@@ -148,7 +148,7 @@ async def _one_commit(
             raise TooLarge(f"the message of {wanted[:80]!r} is too long to be shown")
         return None
     start = len(finished.stdout) - len(fields[-1])
-    (commit,) = read_commits(finished.stdout[:start])
+    (commit,) = read_commits(finished.stdout[:start], 1)
     start += fields[-1][:1] == b"\n"
     return commit, await asyncio.to_thread(_read, finished.stdout, command, start)
 

@@ -105,7 +105,8 @@ def test_a_run_is_followed_to_its_end_and_leaves_its_output_and_files(
     assert "step.output one | it's 1" in told
     assert told.splitlines()[-1].split()[1] == "run.completed"
     run = told.split("run.created ")[1].split()[0]
-    again = workflow("run", "build", "word=x", "--key", "k", "--json").splitlines()
+    assert "other arguments" in workflow("run", "build", "word=x", "--key", "k", code=1)
+    again = workflow("run", "build", "--key", "k", "word=it's", "--json").splitlines()
     assert json.loads(again[-1])["data"]["runId"] == run, "the key was used before"
     assert workflow("logs", run, "one") == "it's 1\n"
     assert set(workflow("logs", run, "each").splitlines()) == (

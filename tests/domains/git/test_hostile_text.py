@@ -67,7 +67,7 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "tags": porcelain.read_tags,
     "remotes": lambda raw: porcelain.read_remotes(text(raw)),
     "stashes": porcelain.read_stashes,
-    "log": commits.read_commits,
+    "log": lambda raw: commits.read_commits(raw, 1_001),
     "blame": lambda raw: commits.read_blame(raw, limit=1_000),
     "quoted": lambda raw: commits.unquoted(b'"' + raw + b'"'),
     "diff": lambda raw: diffs.read_diff(raw, LIMITS),

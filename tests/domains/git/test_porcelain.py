@@ -149,11 +149,11 @@ def test_what_is_cut_off_of_a_diff_is_said():
 
 def test_a_commit_of_nobody_and_without_words_is_one():
     fields = [ID, b"", b"", b"", b"", b"", b"", b"", b"", b"", b"", b"", b""]
-    (commit,) = read_commits(b"\0".join(fields) + b"\0\0")
+    (commit,) = read_commits(b"\0".join(fields) + b"\0\0", 1)
     assert (commit.parents, commit.subject, commit.refs) == ([], "", [])
     decorated = b"HEAD -> refs/heads/a,b, tag: refs/tags/v1, grafted, refs/remotes/o/m"
     fields[10] = decorated
-    (commit,) = read_commits(b"\0".join(fields) + b"\0\0")
+    (commit,) = read_commits(b"\0".join(fields) + b"\0\0", 1)
     assert commit.refs == ["HEAD", "refs/heads/a,b", "refs/tags/v1", "refs/remotes/o/m"]
 
 
