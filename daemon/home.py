@@ -88,7 +88,7 @@ def misplaced(state_dir: Path) -> Iterator[str]:
 
 
 def is_text(path: Path) -> bool:
-    """Tell whether a path can be said in JSON; on disk a name is any bytes."""
+    """Return whether a path can be said in JSON; on disk a name is any bytes."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -112,7 +112,7 @@ def client(
 
 
 def is_local(url: str) -> bool:
-    """Tell whether a URL cannot lead to another machine: a Unix socket, or a loopback address."""
+    """Return whether a URL cannot lead to another machine: a Unix socket, or a loopback address."""
     if url.startswith(UNIX):
         return True
     host = (urlsplit(url).hostname or "").lower()
@@ -125,7 +125,7 @@ def is_local(url: str) -> bool:
 
 
 def is_own(url: str, state_dir: Path) -> bool:
-    """Tell whether a URL is that of the daemon which runs on this state dir."""
+    """Return whether a URL is that of the daemon which runs on this state dir."""
     found = home.discover(state_dir)
     return found is not None and bool(found.url) and found.url.rstrip("/") == url.rstrip("/")
 

@@ -62,12 +62,12 @@ def pass_on(text: str, *, error: bool = False) -> None:
 
 
 def at_terminal(*, error: bool = False) -> bool:
-    """Tell whether a person sees standard output, or standard error."""
+    """Return whether a person sees standard output, or standard error."""
     return (sys.stderr if error else sys.stdout).isatty()
 
 
 def bytes_out() -> BinaryIO:
-    """Give standard output for the bytes of a file that somebody wants there."""
+    """Return standard output for the bytes of a file that somebody wants there."""
     return cast(BinaryIO, sys.stdout.buffer)
 
 

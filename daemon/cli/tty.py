@@ -66,7 +66,7 @@ class Tty:
         return DEFAULT_SIZE
 
     def window(self) -> dict[str, int]:
-        """Give the columns and rows, and the pixels where a terminal knows its own."""
+        """Return the columns and rows, and the pixels where a terminal knows its own."""
         cols, rows = self.size()
         for number in (1, 0, 2):
             with contextlib.suppress(OSError):

@@ -129,7 +129,7 @@ class Dispatcher:
         return found.__command__.cost if found else 1.0
 
     def looks(self, name: str) -> bool:
-        """Tell whether it changes nothing, so that it may end with whoever has asked."""
+        """Return whether it changes nothing, so that it may end with whoever has asked."""
         return self._registry.commands[name].__command__.action == "read"
 
     def silent(self, name: str) -> bool:

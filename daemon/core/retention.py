@@ -130,7 +130,7 @@ def oldest_first(db: sqlite3.Connection, channels: Iterable[tuple[int, int]]) ->
 
 
 def used_bytes(db: sqlite3.Connection) -> int:
-    """Tell how many bytes of the file are in use."""
+    """Return how many bytes of the file are in use."""
     count, free, size = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")

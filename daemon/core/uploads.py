@@ -55,7 +55,7 @@ class Upload(msgspec.Struct, frozen=True, rename="camel"):
     channels: tuple[str, ...] = ()
 
     def readable_by(self, caller: Caller) -> bool:
-        """Tell whether a caller has sent it, or follows what it was sent for."""
+        """Return whether a caller has sent it, or follows what it was sent for."""
         if caller.sub == self.user or caller.may("admin", "global"):
             return True
         return any(caller.may("read", channel) for channel in self.channels)
@@ -74,7 +74,7 @@ class Uploads:
         self._under_way = 0
 
     async def __aenter__(self) -> Self:
-        """Learn what is kept."""
+        """Read which files are kept, and make room."""
         self._kept = await asyncio.to_thread(self._look)
         self._size = sum(each.size for each in self._kept.values())
         await self._make_room()
@@ -209,7 +209,7 @@ class Uploads:
 
 
 def media_type_of(head: bytes) -> str:
-    """Tell an image by its first bytes; anything else is bytes, whatever it may be."""
+    """Return the media type by the first bytes: an image's, else that of any bytes."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return PNG
     if head.startswith(b"\xff\xd8\xff"):

@@ -147,7 +147,7 @@ class Tokens:
 
 
 def _has_begun(nbf: object) -> bool:
-    """Tell whether a token is good by its `nbf`, of the clock of another machine."""
+    """Return whether a token is good by its `nbf`, of the clock of another machine."""
     if nbf is None:
         return True
     if isinstance(nbf, bool) or not isinstance(nbf, int | float):
@@ -316,7 +316,7 @@ class Doorkeeper:
 
 
 def is_forwarded(headers: MultiMapping[str]) -> bool:
-    """Tell whether a reverse proxy hands a request on."""
+    """Return whether a reverse proxy hands a request on."""
     if any(name in headers for name in FORWARDED):
         return True
     return any(name.lower().startswith("x-forwarded-") for name in headers)

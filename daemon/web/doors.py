@@ -106,7 +106,7 @@ class Doors:
 
     @property
     def connections(self) -> int:
-        """Give how many clients with a token are connected, whatever their door."""
+        """Return how many clients with a token are connected, whatever their door."""
         return self.gateway.authenticated + len(self.streams.open) + len(self.socketio.peers)
 
     def drain(self) -> None:

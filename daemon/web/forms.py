@@ -101,7 +101,7 @@ class Form:
 
 
 def _is_file(head: bytes) -> bool:
-    """Tell whether the head of a part names a file."""
+    """Return whether the head of a part names a file."""
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-disposition":

@@ -92,7 +92,7 @@ class HttpConnection(web.RequestHandler):
 
     @property
     def idle(self) -> bool:
-        """Tell whether no whole request waits for its answer."""
+        """Return whether no whole request waits for its answer."""
         return not self._request_in_progress and not self._messages
 
     def authenticate(self) -> None:
@@ -345,7 +345,7 @@ def connection_of(request: web.BaseRequest) -> HttpConnection | None:
 
 
 def authenticate(request: web.BaseRequest) -> None:
-    """Note that a request has shown a token."""
+    """Mark the connection of a request as authenticated."""
     if (connection := connection_of(request)) is not None:
         connection.authenticate()
 

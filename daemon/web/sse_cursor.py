@@ -42,7 +42,7 @@ class StreamCursor:
         self._size = 0
 
     def __contains__(self, where: ChannelLog) -> bool:
-        """Tell whether a channel is followed by name."""
+        """Return whether a channel is followed by name."""
         return where in self._places
 
     def follow(self, where: ChannelLog, offset: int) -> None:

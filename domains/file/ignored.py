@@ -81,7 +81,7 @@ class Ignored:
 
 
 def _is_certain(path: str, ignored: set[str]) -> bool:
-    """Tell whether a verdict holds: a folder may have been gone when git looked at it."""
+    """Return whether a verdict holds: a folder may have been gone when git looked at it."""
     return path in ignored or not path.endswith("/")
 
 

@@ -203,7 +203,7 @@ async def _commit(git: Work, what: str, message: bytes = b"") -> None:
 
 
 def _is_at_one(git: Work, what: str) -> bool:
-    """Tell whether it has stopped at a commit that is not made yet."""
+    """Return whether it has stopped at a commit that is not made yet."""
     return Path(git.repository.git_dir, STOPPED_AT[what]).exists()
 
 

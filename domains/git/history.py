@@ -209,7 +209,7 @@ async def _require_revisions_inside(git: Work) -> None:
 
 
 def _leads_out(said: bytes, root: str) -> bool:
-    """Tell whether a path that the repository configures is outside of the work tree."""
+    """Return whether a path that the repository configures is outside of the work tree."""
     top = os.path.realpath(root)
     scopes, paths = said.split(b"\0")[0::2], said.split(b"\0")[1::2]
     places = (

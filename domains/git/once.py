@@ -291,7 +291,7 @@ def _named(place: Repository, mark: str, verb: str, args: Sequence[str]) -> byte
 
 
 def _pushed(place: Repository, mark: str, args: Sequence[str]) -> bytes | None:
-    """Tell by the branch as it is known of the remote: git notes there what it has pushed."""
+    """Return what a push printed, by the remote-tracking branch, which git moves with it."""
     *_, remote, spec = args
     if "*" in spec:
         return None

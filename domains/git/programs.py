@@ -105,7 +105,7 @@ def command_of(args: Sequence[str]) -> str:
 
 
 def elsewhere(args: Sequence[str]) -> bool:
-    """Tell whether a command works in another repository than that of its work tree."""
+    """Return whether a command works in another repository than that of its work tree."""
     return args[:1] == ("-C",) or command_of(args) == "submodule"
 
 

@@ -150,7 +150,7 @@ class GitService:
         return OperationResult(operation_id=id_, result=result)
 
     async def _take_up(self, command: GitCommand, id_: str) -> None:
-        """Learn what an operation did that is done once, before a daemon died."""
+        """Attach what an operation with `once` did before the daemon died."""
         if id_ in self._desk.once:
             raise Conflict(f"the operation {id_} is under way; choose another id")
         self._since_pruned += 1
@@ -169,7 +169,7 @@ class GitService:
 
     @handles(GetOutcome)
     async def outcome(self, command: GetOutcome, _: Caller) -> OperationOutcome:
-        """Tell whether it is known what an operation did before a daemon died."""
+        """Return whether it is known what an operation did before a daemon died."""
         id_ = command.operation_id
         repository = await self._looked_up(
             GitCommand(project_id=command.project_id, worktree=command.worktree)
@@ -221,7 +221,7 @@ class GitService:
         return (await work.run(*args, stdin=stdin, ok=ok, limit=limit, cut=cut)).stdout
 
     async def _is_ignored(self, work: Work) -> bool:
-        """Tell whether the folder of a project has nothing for the repository around it."""
+        """Return whether the folder of a project has nothing for the repository around it."""
         until, ignored = self._around.get(work.root, (0.0, False))
         now = asyncio.get_running_loop().time()
         if now >= until:

@@ -29,7 +29,7 @@ class Skipped(NamedTuple):
 
 
 async def skipped(git: Work, hooks: Sequence[str], signs: str = "") -> Skipped:
-    """Tell whether there are such hooks, and whether the key `signs` asks for a signature."""
+    """Return whether there are such hooks, and whether the key `signs` asks for a signature."""
     if git.trusted:
         return Skipped()
     signature = signs != "" and await _said(git, signs, "bool") == "true"

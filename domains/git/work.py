@@ -74,12 +74,12 @@ class Work:
 
     @property
     def channel(self) -> str:
-        """Give the channel that it is told on."""
+        """Return the channel that it is told on."""
         return f"git:project:{self.project_id}"
 
     @property
     def repository(self) -> Repository:
-        """Give the repository that it works in."""
+        """Return the repository that it works in."""
         if self._repository is None:
             raise LookupError(f"{self.name} has no repository")
         return self._repository
@@ -196,7 +196,7 @@ class Work:
         return (await self.run(*args, ok=ok)).stdout.decode(errors="replace").removesuffix("\n")
 
     def tell(self, stage: str) -> None:
-        """Tell a stage of which nobody knows how far it is."""
+        """Emit a stage without progress."""
         self._tell(Stage(stage, Progress(current=0, total=None, percentage=None)))
 
     async def claims(self, target: str) -> None:

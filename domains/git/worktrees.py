@@ -337,7 +337,7 @@ async def _delete_branch(git: Work, branch: str) -> str | None:
 
 
 async def _whole(git: Work, path: str, branch: str) -> bool:
-    """Tell whether a work tree was added and filled, whatever came after that."""
+    """Return whether a work tree was added and filled, whatever came after that."""
     entry = next((each for each in await listed(git) if each.path == path), None)
     if entry is None or entry.branch != branch:
         return False

@@ -120,16 +120,16 @@ class SessionSettings(Protocol):
 
     @property
     def idle_timeout(self) -> float:
-        """Give the seconds that an agent waits for the next message, 0 for ever."""
+        """Return the seconds that an agent waits for the next message, 0 for ever."""
 
     @property
     def line_bytes(self) -> int:
-        """Give the longest line."""
+        """Return the longest line."""
 
     @property
     def queued_messages(self) -> int:
-        """Give how many messages may wait."""
+        """Return how many messages may wait."""
 
     @property
     def open_questions(self) -> int:
-        """Give how many permissions may wait for an answer."""
+        """Return how many permissions may wait for an answer."""

@@ -210,7 +210,7 @@ class TerminalLog(ChannelLog):
         return FramedBatch(self, after + 1, told)
 
     def _silent(self, view: View, places: range) -> dict[int, bytes]:
-        """Give the output at these places without acts, where the viewer is to get none."""
+        """Return the output at these places without acts, where the viewer is to get none."""
         chunks = [
             (place, self.frames[place].data)
             for place in places

@@ -27,7 +27,7 @@ class Places:
         self._of: dict[str, tuple[str, float]] = {}
 
     def note(self, viewer: str, within: str, views: Iterable[Viewer]) -> None:
-        """Note where a viewer is that is about to come; one without a connection stays nowhere."""
+        """Record the terminal that a viewer is in; without a connection nothing is recorded."""
         if viewer:
             current = set(self._current(views))
             self._of = {each: self._of[each] for each in current}
@@ -35,7 +35,7 @@ class Places:
                 self._of[viewer] = (within, time.monotonic())
 
     def of(self, views: Iterable[Viewer]) -> list[str]:
-        """Give the terminals in which this one is seen, or is about to be."""
+        """Return the terminals in which this one is seen, or is about to be."""
         return [self._of[each][0] for each in self._current(views)]
 
     def _current(self, views: Iterable[Viewer]) -> Iterator[str]:

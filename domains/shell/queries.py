@@ -85,7 +85,7 @@ _QUIET = bytes(0 if byte in (5, 7) else byte for byte in range(256))
 
 
 def silenced(before: bytes, data: bytes, after: bytes) -> bytes:
-    """Give `data` with NUL bytes in the place of its queries and acts.
+    """Return `data` with NUL bytes in the place of its queries and acts.
 
     `before` is the beginning of the sequence within which `data` begins, and `after` are the
     `REACH` bytes that come after it, or what there is. An act that cut off a sequence leaves a

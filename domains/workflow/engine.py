@@ -81,7 +81,7 @@ class Engine:
         self._repeats: Repeats
 
     def attach(self, body: Body, release: Release, repeats: Repeats) -> None:
-        """Learn what does the steps of a run, what lets its workspace go, and what repeats."""
+        """Set the callables that run steps, release a workspace and tell what may be repeated."""
         self._body, self._release, self._repeats = body, release, repeats
 
     async def start(
@@ -237,7 +237,7 @@ class Engine:
         return found
 
     def inside(self, run_id: str) -> list[LiveRun]:
-        """Give the runs that have not ended and are steps of one, or of such a run."""
+        """Return the runs that have not ended and are steps of one, or of such a run."""
         return [live for id_, live in self.live.items() if run_id in self.around(id_)]
 
     # Inside

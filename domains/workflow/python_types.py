@@ -22,7 +22,7 @@ _TYPES: Mapping[str, dict[str, Json]] = {
 
 
 def schema_of(node: ast.expr | None, depth: int = 0) -> dict[str, Json]:
-    """Give the JSON Schema of an annotation; of one that says nothing here, that of anything."""
+    """Return the JSON Schema of an annotation; of one that says nothing here, that of anything."""
     if isinstance(node, ast.Constant):
         return _of_constant(node.value, depth)
     if depth > MAX_DEPTH or node is None:
@@ -35,7 +35,7 @@ def schema_of(node: ast.expr | None, depth: int = 0) -> dict[str, Json]:
 
 
 def _of_constant(value: object, depth: int) -> dict[str, Json]:
-    """Give that of None, or of an annotation in quotes."""
+    """Return that of None, or of an annotation in quotes."""
     if value is None:
         return {"type": "null"}
     if not isinstance(value, str):
@@ -68,7 +68,7 @@ def _with(keyword: str, schema: dict[str, Json]) -> dict[str, Json]:
 
 
 def _any_of(nodes: list[ast.expr], depth: int) -> dict[str, Json]:
-    """Give one of several, as short as it can be said."""
+    """Return one of several, as short as it can be said."""
     schemas = [schema_of(each, depth + 1) for each in nodes]
     if not all(schemas):
         return {}
@@ -82,12 +82,12 @@ def _any_of(nodes: list[ast.expr], depth: int) -> dict[str, Json]:
 
 
 def _last(node: ast.expr) -> str:
-    """Give the last part of a name: `Literal` of `typing.Literal`."""
+    """Return the last part of a name: `Literal` of `typing.Literal`."""
     return (dotted(node) or "").rpartition(".")[2]
 
 
 def dotted(node: ast.expr) -> str | None:
-    """Give a name with dots, None where it is anything else."""
+    """Return a name with dots, None where it is anything else."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

@@ -81,7 +81,7 @@ class Timeline:
         return found if found is not None and found.state in ("running", "waiting") else None
 
     def time_of(self, spec: Spec) -> float | None:
-        """Give what is left of a step's time; one that waits has waited without a daemon too."""
+        """Return what is left of a step's time; one that waits has waited without a daemon too."""
         if spec.timeout is None or spec.kind not in WAITS:
             return spec.timeout
         return max(0.0, self._steps[spec.id].started_at + spec.timeout - time.time())

@@ -57,7 +57,7 @@ class OperationOutcome(Answer):
 
 @command("git.outcome", action="read", channel="git:project:{project_id}", answer=OperationOutcome)
 class GetOutcome(Command):
-    """Tell whether it is known what an operation did that ran with `once` when the daemon died.
+    """Return whether it is known what an operation did that ran with `once` when the daemon died.
 
     `known` is false where one of its processes that change something had begun, and nothing tells
     that it came to its end.
