@@ -31,7 +31,7 @@ from daemon.cli import (
     workflow,
 )
 from daemon.cli.drawing import harmless
-from daemon.cli.printing import complain
+from daemon.cli.printing import complain, harmless_cell
 from daemon.client import NoDaemon
 from daemon.core.errors import AgentcmdError, BadRequest, InvalidChannel
 
@@ -59,7 +59,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the one line."""
-        self.exit(USAGE, f"agentcmd: {message}; see '{self.prog} --help'\n")
+        complain(harmless_cell(f"agentcmd: {message}; see '{self.prog} --help'") + "\n")
+        self.exit(USAGE)
 
 
 GROUPS = (

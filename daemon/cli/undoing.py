@@ -91,7 +91,7 @@ class Undoing:
         return b"".join(parts)
 
     def _flags(self, screen: int, *, own: bool = False) -> bytes:
-        """Return the bytes that reset a screen's keyboard flags, with `own` those that we pushed."""
+        """Return the bytes that reset a screen's keyboard flags, and with `own` also our entry."""
         count = self._pushed[screen] + own
         popped = b"\x1b[<%du" % count if count else b""
         return popped + (b"\x1b[=0u" if self._set[screen] and not own else b"")

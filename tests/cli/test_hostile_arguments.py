@@ -52,3 +52,14 @@ def test_what_nobody_has_thought_of_is_a_sentence_that_says_where(environ, capsy
     assert out == ""
     assert err.startswith("agentcmd: a fault of agentcmd's own: ValueError at mock.py:")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("args", [("ps",), ("logs", "-n"), (), ("workflow",), ("call", "x", "{}")])
+def test_what_is_no_argument_of_ours_does_nothing_to_the_terminal(args, capfdbinary):
+    with pytest.raises(SystemExit) as ended:
+        main([*args, "x\x1b]52;c;aGk=\x07\u202e\nfake: ok"])
+    assert ended.value.code == 2
+    said = capfdbinary.readouterr().err
+    assert rb"x\x1b]52;c;aGk=\x07\u202e\nfake" in said
+    assert said.count(b"\n") == 1
+    assert [each for each in (b"\x1b", b"\x07", "\u202e".encode()) if each in said] == []
