@@ -97,12 +97,15 @@ async def open_core(tmp_path: Path) -> AsyncIterator[CoreFactory]:
 
 @pytest.fixture
 async def start_daemon(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Start daemons in this loop: `await start_daemon(WEB__MAX_CONNECTIONS="5")`."""
+    """Start daemons in this loop: `await start_daemon(WEB__MAX_CONNECTIONS="5")`.
+
+    In debug each event is read again, unless a test measures the daemon as it is used.
+    """
     async with AsyncExitStack() as stack:
 
-        async def start(**environ: str) -> Running:
+        async def start(*, debug: bool = True, **environ: str) -> Running:
             daemon = await stack.enter_async_context(
-                Daemon(settings_for(tmp_path / "state", **environ), debug=True)
+                Daemon(settings_for(tmp_path / "state", **environ), debug=debug)
             )
             http = await stack.enter_async_context(http_session())
             return Running(daemon, http)

@@ -8,39 +8,11 @@ import time
 
 import pytest
 
-from daemon.core import calendar, clock
 from daemon.core.calendar import CATCH_UP, Calendar, Look, open_calendar
 
 HOUR = 3600.0
 DAY = 24 * HOUR
-START = 1_800_000_000.0
-
-
-class Clocks:
-    """Clocks of a machine: what the wall says, what passes, and what passes while it is awake."""
-
-    def __init__(self) -> None:
-        self.wall, self.boot, self.awake = START, 1000.0, 500.0
-
-    def passes(self, seconds: float, *, asleep: bool = False, wall: float | None = None) -> None:
-        self.boot += seconds
-        self.wall += seconds if wall is None else wall
-        self.awake += 0.0 if asleep else seconds
-
-
-@pytest.fixture
-def clocks(monkeypatch):
-    found = Clocks()
-
-    class Time:
-        time = staticmethod(lambda: found.wall)
-        monotonic = staticmethod(lambda: found.awake)
-
-    monkeypatch.setattr(clock, "time", Time)
-    monkeypatch.setattr(calendar, "time", Time)
-    monkeypatch.setattr(clock, "boottime", lambda: found.boot)
-    monkeypatch.setattr(calendar, "uptime", lambda: found.boot)
-    return found
+START = 1_800_000_000.0  # what the fixture `clocks` begins with
 
 
 def calendar_at(clocks, last=None, boot="a"):

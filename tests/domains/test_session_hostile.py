@@ -6,11 +6,6 @@ import json
 
 import pytest
 from loop_watch import loop_watch
-from support import settings_for
-
-from daemon import home
-from daemon.app import Daemon
-from daemon.client import Client
 
 MIB = 1 << 20
 
@@ -50,7 +45,7 @@ def written(name: str) -> bytes:
 
 
 @pytest.fixture
-async def opened(tmp_path):
+async def opened(start_daemon, tmp_path):
     """A daemon as it is used, not in debug, whose claude writes a file and a result."""
     program = tmp_path / "claude"
     program.write_text(
@@ -58,13 +53,8 @@ async def opened(tmp_path):
         """echo '{"type":"result","subtype":"success","result":"done"}'\n"""
     )
     program.chmod(0o755)
-    settings = settings_for(tmp_path / "state", AGENTS__CLAUDE__PATH=str(program))
-    async with (
-        Daemon(settings) as daemon,
-        Client(
-            lambda: home.discover(daemon.state_dir), token=lambda: daemon.tokens.mint("tester")
-        ) as client,
-    ):
+    running = await start_daemon(debug=False, AGENTS__CLAUDE__PATH=str(program))
+    async with running.client() as client:
         yield client
 
 

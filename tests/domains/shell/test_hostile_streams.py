@@ -8,11 +8,8 @@ import time
 import aiohttp
 import pytest
 from loop_watch import loop_watch
-from support import settings_for
+from support import Running
 
-from daemon import home
-from daemon.app import Daemon
-from daemon.client import Client
 from domains.shell.clipboard import ClipboardFilter
 from domains.shell.modes import Tracker
 
@@ -52,24 +49,12 @@ def written(name: str) -> bytes:
     return piece * max(1, MIB // len(piece))
 
 
-@pytest.fixture
-async def opened(tmp_path):
-    """A daemon as it is used, not in debug."""
-    async with (
-        Daemon(settings_for(tmp_path / "state")) as daemon,
-        Client(
-            lambda: home.discover(daemon.state_dir), token=lambda: daemon.tokens.mint("tester")
-        ) as client,
-    ):
-        yield daemon, client
-
-
 @pytest.mark.parametrize("name", PIECES)
-async def test_output_of_every_hostile_kind_leaves_others_their_turns(opened, tmp_path, name):
-    daemon, client = opened
+async def test_output_of_every_hostile_kind_leaves_others_their_turns(start_daemon, tmp_path, name):
+    running = await start_daemon(debug=False)
     (tmp_path / "hostile").write_bytes(written(name))
     command = ["sh", "-c", f"stty raw -echo; cat '{tmp_path}/hostile'; printf '\\033\\\\end'"]
-    async with loop_watch() as held:
+    async with running.client() as client, loop_watch() as held:
         made = await client.call("shell.create", {"command": command, "cols": 80, "rows": 24})
         channel = f"shell:terminal:{made['terminalId']}"
         async with asyncio.timeout(60):
@@ -77,24 +62,19 @@ async def test_output_of_every_hostile_kind_leaves_others_their_turns(opened, tm
                 if message.type == "shell.exit":
                     break
         for _ in range(3):  # viewers that come later see its screen
-            headers = {"Authorization": f"Bearer {daemon.tokens.mint('tester')}"}
-            await _looked(daemon.url, headers, channel)
+            await _looked(running, channel)
     assert held.seconds < 0.05
     assert held.bytes < 100 * MIB
 
 
-async def _looked(url: str, headers: dict[str, str], channel: str) -> None:
+async def _looked(running: Running, channel: str) -> None:
     """Attach as a viewer that knows nothing, and read its first frame."""
-    async with (
-        aiohttp.ClientSession() as http,
-        http.ws_connect(f"{url}/ws", headers=headers, max_msg_size=0) as ws,
-    ):
-        await ws.send_json(
-            {"type": "subscribe", "channel": channel, "data": {"encoding": "binary"}}
-        )
-        async with asyncio.timeout(30):
-            while (await ws.receive()).type is not aiohttp.WSMsgType.BINARY:
-                pass
+    viewer = await running.ws()
+    await viewer.send("subscribe", {"encoding": "binary"}, channel=channel)
+    async with asyncio.timeout(30):
+        while (await viewer.raw.receive()).type is not aiohttp.WSMsgType.BINARY:
+            pass
+    await viewer.raw.close()
 
 
 @pytest.mark.parametrize("name", PIECES)
