@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from domains.git.desk import Work
 
+LISTED = 10_000
+"""Work trees that are read of a list; a folder from somewhere may claim any number."""
+
 
 class Listed(NamedTuple):
     """One work tree; the first of a list is the main one.
@@ -37,7 +40,7 @@ async def listed(git: Work) -> list[Listed]:
 def parse_worktrees(output: bytes, end: bytes = b"\0") -> list[Listed]:
     """Read `git worktree list --porcelain -z`: lines of one work tree, then an empty one."""
     found = []
-    for block in output.split(end + end):
+    for block in output.split(end + end, LISTED)[:LISTED]:
         lines = block.strip(end).split(end)
         said = {name: value for name, _, value in (line.partition(b" ") for line in lines)}
         if b"worktree" not in said:

@@ -19,3 +19,12 @@ def test_ids_sort_by_the_time_of_their_making(monkeypatch):
     monkeypatch.setattr(ids.time, "time", lambda: next(times))
     made = [ids.new_id() for _ in range(100)]
     assert made == sorted(made)
+
+
+def test_ids_of_one_moment_and_of_a_clock_that_is_set_back_are_in_order(monkeypatch):
+    times = itertools.cycle((1_800_000_000.0, 1_800_000_000.0, 1_799_999_000.0))
+    monkeypatch.setattr(ids, "_last", 0)
+    monkeypatch.setattr(ids.time, "time", lambda: next(times))
+    made = [ids.new_id() for _ in range(100)]
+    assert made == sorted(made)
+    assert len(set(made)) == 100

@@ -33,7 +33,7 @@ from domains.git.repository import Repository, look_up
 
 SIZE = 1 << 20
 LAG = 0.05
-TRIES = 4
+TRIES = 12
 
 PIECES = (
     *(b"\n", b" ", b"\t", b"\0", b"a", b"A ", b"://", b"a://b", b"://a", b"'", b'"', b"\\", b"@"),
