@@ -13,6 +13,25 @@ from pathlib import Path
 
 TICK = 0.002
 
+HELD = 0.05
+"""Seconds for which one turn may hold the loop, on a machine as quick as that of `CONTROL`."""
+
+CONTROL = 0.005
+"""Seconds of `_control` on it; the same machine takes two and three times as long at other hours."""
+
+
+def allowed() -> float:
+    """Return the seconds for which a turn may hold the loop on this machine, now."""
+    return HELD * max(1.0, min(_control() for _ in range(5)) / CONTROL)
+
+
+def _control() -> float:
+    began = time.thread_time()
+    total = 0
+    for number in range(200_000):
+        total += number & 7
+    return time.thread_time() - began
+
 
 @dataclass
 class Held:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from loop_watch import loop_watch
+from loop_watch import allowed, loop_watch
 
 MIB = 1 << 20
 
@@ -68,7 +68,7 @@ async def test_lines_of_every_hostile_kind_leave_others_their_turns(opened, tmp_
             if message.type in ("session.completed", "session.error"):
                 break
     assert (message.type, message.data["result"]) == ("session.completed", "done")
-    assert held.seconds < 0.05
+    assert held.seconds < allowed()
     assert held.bytes < 100 * MIB
 
 
@@ -94,5 +94,5 @@ async def test_histories_of_every_hostile_kind_leave_others_their_turns(
     (imported,) = found["sessions"]
     kept = await opened.call("session.messages", {"sessionId": imported["id"], "limit": 500})
     assert kept["messages"]
-    assert held.seconds < 0.05
+    assert held.seconds < allowed()
     assert held.bytes < 100 * MIB

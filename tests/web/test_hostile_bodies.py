@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from engineio_client import POLLING, Poller
+from loop_watch import allowed
 from multidict import CIMultiDict
 from plain_sockets import end_of
 
@@ -28,7 +29,7 @@ from daemon.web.sse_cursor import LastPlaces
 MIB = 1 << 20
 KIB = 1 << 10
 
-HOLD = 0.05
+HOLD = allowed()
 """Seconds of the processor in which a text has to be read, or refused."""
 
 TRIES = 3

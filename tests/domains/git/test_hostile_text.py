@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loop_watch import allowed
 from repositories import Repo, added, ran
 
 from daemon.core.errand import Finished
@@ -32,7 +33,7 @@ from domains.git.layout import Layouts, nested
 from domains.git.repository import Repository, look_up
 
 SIZE = 1 << 20
-LAG = 0.05
+LAG = allowed()
 TRIES = 12
 
 PIECES = (

@@ -6,12 +6,14 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from flows import Flows
+from loop_watch import allowed
 
 from daemon.core.errors import BadRequest
 from domains.workflow import durations, python_file, yaml_file
@@ -22,10 +24,11 @@ from domains.workflow.steps.marks import Marks
 from domains.workflow.templates import split
 
 MEBI = 1 << 20
-LAG = 0.05
-"""In seconds of the process's own time, so that a busy machine makes no difference."""
+TRIES = 4
 
 MEMORY = 100 << 20
+
+T = TypeVar("T")
 
 STEP = "steps:\n- id: a\n  run: "
 ARGS = "args: {a: {%s}}\nsteps: [{id: a, run: x}]"
@@ -190,34 +193,42 @@ def attempt(name: str) -> None:
         parse(text)
 
 
-@asynccontextmanager
-async def others_have_their_turns() -> AsyncIterator[None]:
-    """Fail if meanwhile the loop was held up for longer than it may be."""
-    longest = 0.0
+async def held_up(work: Callable[[], Awaitable[T]]) -> T:
+    """Do some work, and fail if meanwhile the loop was held up for longer than it may be.
 
-    async def beat() -> None:
-        nonlocal longest
-        last = time.process_time()
-        while True:
-            await asyncio.sleep(0.001)
-            now = time.process_time()
-            longest, last = max(longest, now - last), now
+    What holds it up does so each time: a hold that another try does not have was of something else,
+    such as a collection of the whole test process's garbage.
+    """
+    found = []
+    for _ in range(TRIES):
+        longest = 0.0
 
-    beating = asyncio.ensure_future(beat())
-    await asyncio.sleep(0)
-    try:
-        yield
-    finally:
-        await asyncio.sleep(0.002)
-        beating.cancel()
-    assert longest < LAG, f"{longest * 1000:.0f} ms"
+        async def beat() -> None:
+            nonlocal longest
+            last = time.process_time()
+            while True:
+                await asyncio.sleep(0.001)
+                now = time.process_time()
+                longest, last = max(longest, now - last), now
+
+        beating = asyncio.ensure_future(beat())
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(120):
+                result = await work()
+            await asyncio.sleep(0.002)
+        finally:
+            beating.cancel()
+        if longest < allowed():
+            return result
+        found.append(f"{longest * 1000:.0f} ms")
+    raise AssertionError(found)
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_a_parser_holds_up_nobody_whatever_the_text(name):
     attempt("yaml: blanks")  # what it imports is there
-    async with asyncio.timeout(60), others_have_their_turns():
-        await asyncio.to_thread(attempt, name)
+    await held_up(lambda: asyncio.to_thread(attempt, name))
 
 
 def test_no_text_takes_much_memory():
@@ -252,8 +263,8 @@ async def test_a_daemon_serves_others_while_hostile_files_are_listed(flows):
         (folder / f"w{n}.yaml").write_text(YAML[name])
     for n, name in enumerate(("items", "braces in a text", "statements")):
         (folder / f"p{n}.py").write_text(FUNCTION + PYTHON[name])
-    async with asyncio.timeout(120), others_have_their_turns():
-        found = await flows.client.call("workflow.list", {"projectId": flows.project})
+    asked = {"projectId": flows.project}
+    found = await held_up(lambda: flows.client.call("workflow.list", asked))
     broken = {each["id"] for each in found["workflows"] if "problem" in each}
     assert broken == {*(f"w{n}" for n in range(4)), *(f"p{n}" for n in range(3))}
 
@@ -275,10 +286,9 @@ async def test_a_daemon_serves_others_while_a_step_is_rendered_from_large_values
             - {id: two, annotation: "{{ steps.list.json | unique | length }}"}
         """,
     )
-    async with asyncio.timeout(120), others_have_their_turns():
-        flow = await flows.start("large")
-        end = await flow.end()
-    assert end["type"] == "completed", end
+    flow = await held_up(lambda: flows.done("large"))
+    end = flow.seen[-1]
+    assert end.type == "workflow.run.completed", end
     said = [each["message"] for each in flow.told("annotation")]
     assert sorted(said) == ["1", "7", "7", "[0,1,2,3,4,5,6]", "same"]
 
@@ -292,8 +302,7 @@ async def test_a_daemon_serves_others_while_a_step_writes_marks_of_progress(flow
             python3 -c "print('\033]9;4;1;7\a' * 50000 + '\033]9;4;1;' * 60000)"
         """,
     )
-    async with asyncio.timeout(120), others_have_their_turns():
-        flow = await flows.start("marks")
-        end = await flow.end()
-    assert end["type"] == "completed", end
+    flow = await held_up(lambda: flows.done("marks"))
+    end = flow.seen[-1]
+    assert end.type == "workflow.run.completed", end
     assert flow.told("step.progress")[-1]["progress"]["percentage"] == 7
