@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
-from loop_watch import allowed, loop_watch
+from loop_watch import allowed, least_held
 
 MIB = 1 << 20
 
@@ -61,12 +62,15 @@ async def opened(start_daemon, tmp_path):
 @pytest.mark.parametrize("name", [*LINES, *WHOLE])
 async def test_lines_of_every_hostile_kind_leave_others_their_turns(opened, tmp_path, name):
     (tmp_path / "hostile").write_bytes(written(name))
-    async with loop_watch() as held:
+
+    async def told():
         created = await opened.call("session.create", {"agent": "claude", "prompt": "go"})
-        channel = f"session:{created['sessionId']}"
-        async for message in opened.subscribe(channel, since=0):
+        async for message in opened.subscribe(f"session:{created['sessionId']}", since=0):
             if message.type in ("session.completed", "session.error"):
-                break
+                return message
+        raise AssertionError("it has no end")
+
+    message, held = await least_held(told)
     assert (message.type, message.data["result"]) == ("session.completed", "done")
     assert held.seconds < allowed()
     assert held.bytes < 100 * MIB
@@ -84,15 +88,15 @@ async def test_histories_of_every_hostile_kind_leave_others_their_turns(
     folder = tmp_path / "config" / "projects" / path
     folder.mkdir(parents=True)
     said = json.dumps({"type": "user", "uuid": "u", "message": {"content": "the last"}}).encode()
-    (folder / "11111111-1111-1111-1111-111111111111.jsonl").write_bytes(
-        written(name) + said + b"\n"
-    )
-    async with loop_watch() as held:
-        found = await opened.call(
-            "session.import", {"agent": "claude", "projectId": added["projectId"]}
-        )
-    (imported,) = found["sessions"]
-    kept = await opened.call("session.messages", {"sessionId": imported["id"], "limit": 500})
+
+    async def imported():
+        (folder / f"{uuid.uuid4()}.jsonl").write_bytes(written(name) + said + b"\n")
+        asked = {"agent": "claude", "projectId": added["projectId"]}
+        (session,) = (await opened.call("session.import", asked))["sessions"]
+        return session
+
+    session, held = await least_held(imported)
+    kept = await opened.call("session.messages", {"sessionId": session["id"], "limit": 500})
     assert kept["messages"]
     assert held.seconds < allowed()
     assert held.bytes < 100 * MIB

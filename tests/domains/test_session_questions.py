@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from loop_watch import allowed, loop_watch
+from loop_watch import allowed, least_held
 
 ASKED = 3000
 
@@ -37,14 +37,20 @@ async def opened(start_daemon, tmp_path):
 
 async def test_questions_beyond_the_bound_are_denied_and_cost_nobody_time_or_memory(opened):
     types, notices = [], []
-    async with loop_watch() as held:
+
+    async def asked():
+        types.clear()
+        notices.clear()
         created = await opened.call("session.create", {"agent": "claude", "prompt": "go"})
         async for message in opened.subscribe(f"session:{created['sessionId']}", since=0):
             types.append(message.type)
             if message.type == "session.stream_output" and message.data["type"] == "system":
                 notices.append(message.data["content"])
             if message.type in ("session.completed", "session.error"):
-                break
+                return message
+        raise AssertionError("it has no end")
+
+    message, held = await least_held(asked)
     assert message.type == "session.completed", json.dumps(message.data)
     denied, said = message.data["result"].split(" ", 1)
     assert int(denied) == ASKED - 64
