@@ -34,9 +34,16 @@ OUTPUT = 2 << 20
 OUTPUT_CHOSEN = 16 << 20
 """Bytes of another program's findings that are looked at; more where globs choose among them."""
 
+_CHOICE = (
+    *("--no-config", "--hidden", "--no-messages", "--no-follow"),
+    *("--no-ignore-dot", "--glob=!**/.git"),
+)
+"""Which files ripgrep searches."""
+
+_LISTING = ("--files", "--null", *_CHOICE)
+
 _RIPGREP = (
-    *("--json", "--no-config", "--hidden", "--no-messages", "--no-follow"),
-    *("--no-ignore-dot", "--crlf", "--glob=!**/.git"),
+    *("--json", *_CHOICE, "--crlf"),
     f"--max-filesize={scanning.FILE_BYTES}",  # it holds a line in memory, which may be a whole file
 )
 
@@ -131,7 +138,12 @@ class Searching:
     ) -> Checked:
         kind = () if command.regex else ("--fixed-strings",)
         case = "--case-sensitive" if _minds_case(command) else "--ignore-case"
-        where = "/".join((".", *parts))
+        where, globs = "/".join((".", *parts)), Globs(command.globs)
+        named = "/".join(parts)
+        if await asyncio.to_thread(scanning.is_large, root, named):  # it asks no size of one named
+            more = await asyncio.to_thread(scanning.leaves_out, root, [named], globs)
+            return Checked([], truncated=more)
+        deadline = time.monotonic() + self._ends_in()
         finished = await self._errands.run(
             [program, *_RIPGREP, *kind, case, "-e", command.query, "--", where],
             Asked(new_id(), CHANNEL.format(project_id=command.project_id), caller.sub),
@@ -149,11 +161,31 @@ class Searching:
             lambda: scanning.checked(
                 root,
                 of_ripgrep(finished.stdout),
-                Globs(command.globs),
+                globs,
                 most=command.limit,
             )
         )
-        return Checked(found.matches, found.truncated or finished.cut)
+        if found.truncated or finished.cut:
+            return Checked(found.matches, truncated=True)
+        listing = [program, *_LISTING, "--", where]
+        more = await self._leaves_out(listing, root, globs, command, caller, deadline)
+        return Checked(found.matches, more)
+
+    async def _leaves_out(
+        self, listing: Sequence[str], root: str, globs: Globs, command: SearchFiles,
+        caller: Caller, deadline: float,
+    ) -> bool:  # fmt: skip
+        """Return whether ripgrep has left out a text for its size, which it does not say."""
+        finished = await self._errands.run(
+            listing,
+            Asked(new_id(), CHANNEL.format(project_id=command.project_id), caller.sub),
+            cwd=root,
+            env=child_environment(os.environ),
+            cut=True,
+            seconds=max(0.0, deadline - time.monotonic()),
+        )
+        paths = (path.removeprefix("./") for path in os.fsdecode(finished.stdout).split("\0"))
+        return finished.cut or await asyncio.to_thread(scanning.leaves_out, root, paths, globs)
 
     def _ends_in(self) -> float:
         """Return the seconds after which a search gives what it has found, to be looked at yet."""
@@ -193,7 +225,10 @@ class Searching:
         found = await asyncio.to_thread(
             lambda: scanning.checked(root, of_git(said), Globs(command.globs), most=command.limit)
         )
-        more = found.truncated or bool(large) or len(said) >= _most(command)
+        more = found.truncated or len(said) >= _most(command)
+        more = more or await asyncio.to_thread(
+            scanning.leaves_out, root, large, Globs(command.globs)
+        )
         return Checked(found.matches, more)
 
 

@@ -38,7 +38,8 @@ class Match(Answer):
 class Matches(Answer):
     """What was found, by path and line; names by how well they fit.
 
-    `truncated`: there may be more; ask for less. `by` tells what has searched.
+    `truncated`: there may be more; ask for less, or a text was too large to be searched. `by` tells
+    what has searched.
     """
 
     project_id: str
@@ -54,8 +55,9 @@ class SearchFiles(Command):
     `in` names the `query` are the letters of a path, in order; in contents it is a part of a line,
     or with `regex` an expression as ripgrep has them, or Perl where only git is there. `case` smart
     minds case where the query has a capital. `path` is the folder or file to search. `globs` leave
-    only paths that match one of them; one that begins with ! leaves out what matches it. Files over
-    32 MiB are left out; at the time limit what was found is given, `truncated`.
+    only paths that match one of them; one that begins with ! leaves out what matches it. Of files
+    over 32 MiB not all is searched, or nothing; at the time limit what was found is given. Both are
+    `truncated`.
     """
 
     project_id: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -40,6 +41,13 @@ class Checked(NamedTuple):
     truncated: bool
 
 
+class Content(NamedTuple):
+    """A text, and whether the file has more of it."""
+
+    data: bytes
+    is_cut: bool
+
+
 def ripgrep() -> str | None:
     """Find ripgrep."""
     return shutil.which("rg")
@@ -47,17 +55,34 @@ def ripgrep() -> str | None:
 
 def large(root: str, paths: Iterable[bytes]) -> list[str] | None:
     """Choose the files that are too large to be searched; None for more than LARGE."""
-    top, found = os.fsencode(root), set()
-    for path in paths:
-        try:
-            is_large = bool(path) and os.lstat(os.path.join(top, path)).st_size > FILE_BYTES  # noqa: PTH118
-        except OSError:
-            continue
-        if is_large:
-            found.add(os.fsdecode(path))
+    found = set()
+    for path in map(os.fsdecode, paths):
+        if path and is_large(root, path):
+            found.add(path)
         if len(found) > LARGE:
             return None
     return sorted(found)
+
+
+def leaves_out(root: str, paths: Iterable[str], globs: Globs) -> bool:
+    """Return whether a text that was to be searched is among these files, and too large for it."""
+    for path in paths:
+        if not is_large(root, path):
+            continue
+        parts = tuple(path.split("/"))
+        is_asked = is_decodable(path) and not is_hidden(parts) and globs.allow(parts)
+        if is_asked and _content(root, parts, SLICE).data:
+            return True
+    return False
+
+
+def is_large(root: str, path: str) -> bool:
+    """Return whether there is a file that is too large to be searched."""
+    try:
+        found = os.lstat(os.path.join(root, path))  # noqa: PTH118
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > FILE_BYTES
 
 
 def located(root: str, parts: Sequence[str]) -> tuple[str, ...]:
@@ -92,7 +117,7 @@ def checked(root: str, hits: Iterable[Hit], globs: Globs, *, most: int) -> Check
     is only where to look; a line that is not there is left out.
     """
     matches: list[Match] = []
-    left = ALL_BYTES
+    left, cut = ALL_BYTES, False
     found: dict[bytes, list[Hit]] = {}
     for hit in hits:
         found.setdefault(hit.path, []).append(hit)
@@ -103,10 +128,10 @@ def checked(root: str, hits: Iterable[Hit], globs: Globs, *, most: int) -> Check
             continue
         if len(matches) >= most or left <= 0:
             return Checked(matches[:most], truncated=True)
-        data = _content(root, parts, left)
-        left -= len(data)
+        data, is_cut = _content(root, parts, left)
+        cut, left = cut or is_cut, left - len(data)
         matches += _in_file(name, data, sorted(found[path]), most + 1 - len(matches))
-    return Checked(matches[:most], truncated=len(matches) > most)
+    return Checked(matches[:most], truncated=cut or len(matches) > most)
 
 
 def walked(root: str, parts: Sequence[str]) -> Iterator[str]:
@@ -142,7 +167,7 @@ def scanned(
     """
     wanted = query if sensitive else query.lower()
     matches: list[Match] = []
-    left, count = ALL_BYTES, 0
+    left, count, cut = ALL_BYTES, 0, False
     for path in walked(root, parts):
         where = tuple(path.split("/"))
         count += 1
@@ -150,13 +175,13 @@ def scanned(
             continue
         if left <= 0 or time.monotonic() > deadline:
             return Checked(matches[:most], truncated=True)
-        data = _content(root, where, left)
-        left -= len(data)
+        data, is_cut = _content(root, where, left)
+        cut, left = cut or is_cut, left - len(data)
         hits = _hits(data if sensitive else data.lower(), wanted)
         matches += _in_file(path, data, hits, most + 1 - len(matches))
         if len(matches) > most:
             break
-    truncated = len(matches) > most or count >= WALKED
+    truncated = cut or len(matches) > most or count >= WALKED
     ordered = sorted(matches[:most], key=lambda match: match.path)
     return Checked(ordered, truncated)
 
@@ -176,29 +201,32 @@ def _hits(data: bytes, wanted: bytes) -> Iterator[Hit]:
         yield Hit(b"", number, tuple(spans))
 
 
-def _content(root: str, parts: tuple[str, ...], most: int) -> bytes:
+def _content(root: str, parts: tuple[str, ...], most: int) -> Content:
     """Read a text file, as UTF-8 or what holds its letters likewise; nothing where it is none."""
+    nothing, most = Content(b"", is_cut=False), min(most, FILE_BYTES)
     try:
         require_free(parts)
         with placed(root, parts, follow=False) as place, explained(parts):
             if place.found is None or place.parts != parts:
-                return b""
+                return nothing
             file = open_at(place)
             try:
                 data = b""
-                while len(data) < min(most, FILE_BYTES) and (more := os.read(file, SLICE)):
+                while len(data) < most and (more := os.read(file, SLICE)):
                     data += more
+                is_cut = len(data) >= most and bool(os.read(file, 1))
             finally:
                 os.close(file)
     except AgentcmdError:
-        return b""
+        return nothing
     encoding = detect(data[:SLICE], complete=False)
     if encoding is None:
-        return b""
+        return nothing
     codec = CODECS[encoding]
+    data = data[len(codec.mark) :]
     if codec.unit > 1:
-        return data[len(codec.mark) :].decode(codec.python, "replace").encode()
-    return data[len(codec.mark) :]
+        data = data.decode(codec.python, "replace").encode()
+    return Content(data, is_cut)
 
 
 def _in_file(path: str, data: bytes, hits: Iterable[Hit], most: int) -> Iterator[Match]:

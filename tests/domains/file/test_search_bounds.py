@@ -35,6 +35,57 @@ async def test_a_huge_file_is_left_out_and_the_others_are_found(by, running, tmp
             found = await files.ask("search", path, query="needle")
             assert [each["path"] for each in found["matches"]] == wanted
             assert found["by"] == by
+            assert "truncated" not in found  # it is no text
+
+
+@pytest.fixture(params=["ripgrep", "git", "walk"])
+async def large(request, running, tmp_path, monkeypatch):
+    """A project in which two texts are too large, and a small one is not."""
+    program = shutil.which("rg") or str(debian.unpacked("ripgrep") / "usr" / "bin" / "rg")
+    monkeypatch.setattr(
+        scanning, "ripgrep", lambda: program if request.param == "ripgrep" else None
+    )
+    own = tmp_path / "own"
+    if request.param == "walk":
+        own.mkdir()
+    else:
+        Repo(own).commit({"README": "first"})
+    for name in ("small.txt", "logs/large.txt"):
+        (own / name).parent.mkdir(exist_ok=True)
+        (own / name).write_text("needle\n")
+    with (own / "logs/large.txt").open("a") as file:
+        while file.tell() <= scanning.FILE_BYTES:
+            file.write("hay hay hay\n" * 100_000)
+    async with running.client() as client:
+        yield Files(client, await added(client, own), own)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"globs": ["*.txt"]}, {"path": "logs"}, {"path": "logs/large.txt"}],
+    ids=["everywhere", "by glob", "folder", "file"],
+)
+async def test_a_search_says_that_a_text_was_too_large_for_it(asked, large):
+    found = await large.ask("search", query="needle", **asked)
+    assert found["truncated"]
+    small = [each for each in found["matches"] if each["path"] == "small.txt"]
+    assert bool(small) == ("path" not in asked)
+
+
+async def test_a_large_file_that_is_not_searched_anyway_is_not_told_of(large):
+    by = (await large.ask("search", query="needle"))["by"]
+    found = await large.ask("search", query="needle", globs=["!large.txt"])
+    assert "truncated" not in found
+    if by != "walk":
+        (large.path / ".gitignore").write_text("logs/\n")
+        found = await large.ask("search", query="needle")
+        assert "truncated" not in found
+        (large.path / ".gitignore").unlink()
+    with (large.path / "logs/large.txt").open("r+b") as file:
+        file.write(b"\0\0\0")
+    found = await large.ask("search", query="needle")
+    assert "truncated" not in found
+    assert [each["path"] for each in found["matches"]] == ["small.txt"]
 
 
 async def test_what_was_found_before_the_time_limit_is_given(start_daemon, tmp_path, monkeypatch):
