@@ -31,7 +31,6 @@ __all__ = ["Journal", "JournalSettings"]
 
 log = structlog.get_logger(__name__)
 
-
 SETTLE_TIMEOUT = 5.0
 STALLED_TIMEOUT = 0.5
 """Seconds for the last commit, and where the disk has refused the last one already."""
@@ -55,10 +54,7 @@ class Journal:
         *,
         base_path: str = "",
     ) -> None:
-        """Keep logs for channels as they are written; `durable` tells which go to disk.
-
-        `base_path` stands before every path that an event points to.
-        """
+        """Keep logs; `durable` tells which channels go to disk, `base_path` begins every href."""
         self.base_path = base_path
         self.settings = settings
         self.store = store
@@ -88,7 +84,8 @@ class Journal:
         self._stall_listeners: list[Callable[[str | None], None]] = []
         self._gone: Callable[[ChannelLog], None] = lambda _: None
         self._forget_listeners: list[Callable[[str], None]] = []
-        self._vouchers: dict[str, tuple[Callable[[str], bool], bool]] = {}
+        self._vouchers: dict[str, Callable[[str], bool]] = {}
+        self.kept: set[str] = set()
 
     async def __aenter__(self) -> Self:
         """Learn where every channel stands."""
@@ -227,16 +224,17 @@ class Journal:
 
     def vouch(self, prefix: str, exists: Callable[[str], bool], *, keeps: bool = False) -> None:
         """Let `prefix:ID` be followed while ID exists; with `keeps` its history does not age."""
-        self._vouchers[prefix] = exists, keeps
+        self._vouchers[prefix] = exists
+        self.kept |= {prefix} if keeps else set()
 
     def keeps(self, where: ChannelLog) -> bool:
         """Return whether what a channel is about lives, so that its history is kept."""
-        return self._exists(where.name, kept=True)
+        return where.name.rpartition(":")[0] in self.kept and self._exists(where.name)
 
-    def _exists(self, channel: str, *, kept: bool = False) -> bool:
+    def _exists(self, channel: str) -> bool:
         prefix, _, id_ = channel.rpartition(":")
-        exists, keeps = self._vouchers.get(prefix, (None, False))
-        return exists is not None and (keeps or not kept) and exists(id_)
+        exists = self._vouchers.get(prefix)
+        return exists is not None and exists(id_)
 
     def __iter__(self) -> Iterator[ChannelLog]:
         """Go over every channel's log."""

@@ -23,5 +23,11 @@ class JournalSettings(Section):
     )
     keep_bytes: Annotated[Bytes, described("Disk for all events; 0: no limit")] = 4 << 30
     keep_events: Annotated[int, described("Events of one channel; 0: no limit", ge=0)] = 1_000_000
-    keep_days: Annotated[float, described("Days that an event is kept; 0: no limit", ge=0)] = 30.0
+    keep_days: Annotated[
+        float,
+        described(
+            "Days that an event is kept, and what ended, as a whole, after its end; 0: no limit",
+            ge=0,
+        ),
+    ] = 30.0
     prune_interval: Annotated[float, described("Seconds between two clean-ups", ge=0.05)] = 30.0

@@ -1,7 +1,8 @@
 """Retention: old events leave the disk by count, age and size; the oldest go first.
 
 What lives does not age: the history of a live session or run, and of a project, is bounded by
-count and size alone, and by size only where nothing else is left to delete.
+count and size alone, and by size only where nothing else is left to delete. What has ended ages as
+a whole, from its last event on: a long conversation does not lose its beginning when it ends.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ class Retention:
         if self._settings.keep_days:
             cutoff = self._now() - self._settings.keep_days * DAY
             mortal = [log for log in durable if not self._journal.keeps(log)]
-            for log in await self._by_age(mortal):
-                if not await self._older_than(log, cutoff):
-                    break  # the next channels begin later still
+            for log, stamp in await self._by_age(mortal, self._ages_from):
+                if stamp >= cutoff:
+                    break  # the next channels are younger still
+                if not self._journal.keeps(log):  # asked now: it may live again
+                    await self._older_than(log, cutoff)
         if self._settings.keep_bytes:
             await self._by_size(durable)
         for log in durable:
@@ -72,35 +75,40 @@ class Retention:
             if log.oldest == before:
                 return
 
-    async def _older_than(self, log: ChannelLog, cutoff: float) -> bool:
-        """Delete what is older; False when nothing was."""
-        deleted = False
+    def _ages_from(self, log: ChannelLog) -> int:
+        """Return the offset of the event whose age decides: the last of what once lived."""
+        lived = log.name.rpartition(":")[0] in self._journal.kept
+        return log.committed if lived else log.oldest
+
+    async def _older_than(self, log: ChannelLog, cutoff: float) -> None:
+        """Delete what is older."""
         while log.oldest <= log.committed:
             before = log.oldest
             await self._delete(log, log.committed, older_than=cutoff)
             if log.oldest == before:
-                return deleted
-            deleted = True
-        return deleted
+                return
 
     async def _by_size(self, durable: list[ChannelLog]) -> None:
         while await self._journal.store.read(used_bytes) > self._settings.keep_bytes:
             mortal = [log for log in durable if not self._journal.keeps(log)]
-            ordered = await self._by_age(mortal) or await self._by_age(durable)
-            first = next(iter(ordered), None)
-            if first is None:
+            ordered = await self._by_age(mortal, first_offset)
+            ordered = ordered or await self._by_age(durable, first_offset)
+            if not ordered:
                 return
+            first, _ = ordered[0]
             before = first.oldest
             await self._delete(first, first.committed)
             if first.oldest == before:
                 return
 
-    async def _by_age(self, logs: list[ChannelLog]) -> list[ChannelLog]:
-        """Order channels by their oldest event."""
+    async def _by_age(
+        self, logs: list[ChannelLog], place: Callable[[ChannelLog], int]
+    ) -> list[tuple[ChannelLog, float]]:
+        """Order channels by the time of one event of each, and return that too."""
         by_id = {log.id: log for log in logs}
-        places = [(log.id, log.oldest) for log in logs]
+        places = [(log.id, place(log)) for log in logs]
         order = await self._journal.store.read(lambda db: oldest_first(db, places))
-        return [by_id[id_] for id_ in order]
+        return [(by_id[id_], stamp) for stamp, id_ in order]
 
     async def _delete(self, log: ChannelLog, upto: int, older_than: float | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -116,17 +124,24 @@ class Retention:
         await done
 
 
-def oldest_first(db: sqlite3.Connection, channels: Iterable[tuple[int, int]]) -> list[int]:
-    """Order channels by the time of their oldest event, for retention by size."""
+def first_offset(log: ChannelLog) -> int:
+    """Return the offset of a channel's oldest event."""
+    return log.oldest
+
+
+def oldest_first(
+    db: sqlite3.Connection, channels: Iterable[tuple[int, int]]
+) -> list[tuple[float, int]]:
+    """Order channels, by id, by the time of their first event that is kept from an offset on."""
     stamps = []
-    for id_, oldest in channels:
+    for id_, offset in channels:
         row = db.execute(
             "SELECT ts FROM event WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-            ((id_ << OFFSET_BITS) + oldest, (id_ + 1) << OFFSET_BITS),
+            ((id_ << OFFSET_BITS) + offset, (id_ + 1) << OFFSET_BITS),
         ).fetchone()
         if row is not None:
             stamps.append((row[0], id_))
-    return [id_ for _, id_ in sorted(stamps)]
+    return sorted(stamps)
 
 
 def used_bytes(db: sqlite3.Connection) -> int:

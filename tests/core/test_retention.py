@@ -230,3 +230,22 @@ async def test_a_channel_that_is_vouched_for_only_ages_as_any_other(open_core):
     found = core.journal.get("git:project:shop")
     assert found is not None
     assert found is not where
+
+
+async def test_what_has_ended_ages_as_a_whole_from_its_last_event_on(open_core, tmp_path):
+    core = await open_core(keep_days=30, keep_events=0, keep_bytes=0)
+    living = {"long"}
+    core.journal.vouch("session", living.__contains__, keeps=True)
+    long, quiet = put(core, "session:long", 5), put(core, "git:project:shop", 5)
+    await core.journal.flushed()
+    for channel in ("session:long", "git:project:shop"):
+        make_old(tmp_path, channel, 40)
+    put(core, "session:long")
+    put(core, "git:project:shop")
+    await core.journal.flushed()
+    living.clear()
+    await retention(core).prune()
+    assert (long.oldest, quiet.oldest) == (1, 6)
+    make_old(tmp_path, "session:long", 31)
+    await retention(core).prune()
+    assert core.journal.get("session:long") is None
