@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from daemon.core.errors import Conflict
@@ -155,17 +156,23 @@ _CONTENTS = frozenset({"diff", "filter"})
 """Sections that are read only where git reads contents of files."""
 
 _NOT_LOOKS = _names(
-    "branch bundle commit credential fetch fsck gc gpg http imap lfs protocol receive remotes"
-    " sendemail tar trailer transfer uploadarchive uploadpack url user"
+    "annex branch bundle commit credential fetch fsck gc gpg http imap lfs merge promisor protocol"
+    " receive remotes sendemail tar trailer transfer uploadarchive uploadpack url user"
 )
 """Sections that nothing reads which only looks."""
 
 _NOT_LOOKS_OF: dict[str, frozenset[str]] = {
     "core": _names("askpass gitproxy sshcommand"),
-    "remote": _names("proxy proxyauthmethod receivepack serveroption uploadpack vcs"),
+    "extensions": _names("partialclone"),
+    "remote": _names(
+        "partialclonefilter promisor proxy proxyauthmethod receivepack serveroption uploadpack vcs"
+    ),
     "submodule": _names("update"),
 }
 """Of others, the names that nothing reads which only looks."""
+
+_LAZY = re.compile(r"extensions\.partialclone|remote\..*\.(partialclonefilter|promisor)", re.DOTALL)
+"""What makes a partial clone, in which a look may fetch: but see `NO_PROTOCOL`."""
 
 
 def use_of(key: str) -> Use:
@@ -185,7 +192,19 @@ SERVER_HOOKS = (
 KEY_LENGTH = 100
 """How much of a key is told; some hold an address, and that may be long, or have a password."""
 
-Running = tuple[tuple[str, Use], ...]
+
+class Runs(NamedTuple):
+    """A key that has something run, as it is shown, with the first use for which it does.
+
+    With one that is `lazy` any use may fetch, and so run whatever a fetch does.
+    """
+
+    key: str
+    first: Use
+    lazy: bool = False
+
+
+Running = tuple[Runs, ...]
 
 Listed = Callable[[str], Awaitable[bytes]]
 """Gives `git config --list --null` of one file."""
@@ -237,12 +256,11 @@ class Configurations:
                 f"{', '.join(faults[:5])}; {TRUST}",
                 keys=faults[:100],
             )
-        found = {
-            key
-            for path in _files(repository)
-            for key, first in await self._running(path, repository)
-            if use >= first
-        }
+        running = [
+            each for path in _files(repository) for each in await self._running(path, repository)
+        ]
+        most = Use.ALL if any(each.lazy for each in running) else use
+        found = {each.key for each in running if (use if each.lazy else most) >= each.first}
         if found:
             raise Conflict(
                 f"the repository's own configuration{where} has git run or read something: "
@@ -273,16 +291,14 @@ def _files(repository: Repository) -> Iterable[str]:
         yield str(Path(repository.common_dir) / "config.worktree")
 
 
-def running(listing: bytes, repository: Repository) -> Iterator[tuple[str, Use]]:
-    """Yield the keys that have something run, of what `git config --list --null` says.
-
-    Each is told as it is shown, with the first use for which it does.
-    """
+def running(listing: bytes, repository: Repository) -> Iterator[Runs]:
+    """Yield the keys that have something run, of what `git config --list --null` says."""
     for entry in listing.split(b"\0"):
         key, _, value = entry.decode(errors="replace").partition("\n")
         key = key.lower()
         if key and not _is_harmless(key, value, repository):
-            yield redacted(key)[:KEY_LENGTH], use_of(key)
+            lazy = _LAZY.fullmatch(key) is not None
+            yield Runs(redacted(key)[:KEY_LENGTH], use_of(key), lazy)
 
 
 def _listed_running(listing: bytes, repository: Repository) -> Running:

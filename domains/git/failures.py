@@ -23,8 +23,11 @@ _SECRET = re.compile(r"://[^/\s'\"]*@")
 KNOWN: tuple[tuple[type[AgentcmdError], str, tuple[str, ...]], ...] = (
     (
         Conflict,
-        "this partial clone lacks a file: trust the project, or run 'git fetch --refetch' in it",
-        ("lazy fetching disabled",),
+        (
+            "this partial clone lacks a file: trust the project, "
+            "or run 'git fetch --refetch --no-filter' in it"
+        ),
+        ("lazy fetching disabled", r"transport '[^']*' not allowed\s[\s\S]{0,2000}promisor remote"),
     ),
     (
         Unavailable,

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from daemon.core.environment import child_environment
 
+MARK = "agentcmd"
+"""First word of what marks an operation in reflogs; its id is the second one."""
+
 FOLDER = "hooks"
 """Folder of the state dir in which there is one folder for each folder of hooks."""
 
@@ -26,6 +29,12 @@ OURS = (
     *("GIT_CEILING_DIRECTORIES", "GIT_OPTIONAL_LOCKS", "GIT_LITERAL_PATHSPECS", "LC_ALL"),
 )
 """What a git of ours has in its environment, and the user's own has not, or otherwise."""
+
+MARKED = {
+    f'"{MARK} "*': ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"),
+    f'*"({MARK} "*")"': ("GIT_REFLOG_ACTION",),
+}
+"""Patterns of values that mark an operation in reflogs, and the variables that are then ours."""
 
 EDITOR = "true"
 """The editor that changes nothing; git itself gives most hooks another one."""
@@ -60,10 +69,18 @@ def written(target: Path, script: bytes) -> None:
 def restoring(own: Mapping[str, str]) -> list[str]:
     """Return the first lines of a script that takes our variables back; `own` is the user's."""
     lines = ["#!/bin/sh", f"unset {' '.join(OURS)}"]
-    lines += [f'[ "$GIT_EDITOR" != {EDITOR} ] || unset GIT_EDITOR']
+    lines += [f'[ "$GIT_EDITOR" != {EDITOR} ] || unset GIT_EDITOR', *_unmarked(own)]
     if "GIT_EDITOR" in own:
         lines += [f'[ "$GIT_EDITOR" ] || export GIT_EDITOR={shlex.quote(own["GIT_EDITOR"])}']
     return lines + [f"export {name}={shlex.quote(own[name])}" for name in OURS if name in own]
+
+
+def _unmarked(own: Mapping[str, str]) -> Iterator[str]:
+    """Yield lines that take back the marks of an operation, not an author that a client gave."""
+    for pattern, names in MARKED.items():
+        back = [f"unset {' '.join(names)}"]
+        back += [f"export {name}={shlex.quote(own[name])}" for name in names if name in own]
+        yield f'case "${names[0]}" in {pattern}) {"; ".join(back)} ;; esac'
 
 
 def _hooks(folder: str) -> Iterator[tuple[str, str]]:

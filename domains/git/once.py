@@ -21,6 +21,7 @@ import msgspec
 from daemon.core.errand import Finished
 from daemon.core.errors import Conflict
 from daemon.core.journal import Journal
+from domains.git.hooks import MARK
 from domains.git.repository import Repository
 from domains.git.standing import under_way
 
@@ -160,7 +161,7 @@ def changes(args: Sequence[str]) -> bool:
 
 def mark_of(id_: str) -> str:
     """Return the word by which an operation is known in reflogs."""
-    return f"agentcmd {id_}"
+    return f"{MARK} {id_}"
 
 
 def verb_of(args: Sequence[str]) -> str:

@@ -24,6 +24,9 @@ UNTRUSTED = {
 }
 """In a project that is not trusted: nothing that its configuration may name is run."""
 
+NO_PROTOCOL = {"GIT_ALLOW_PROTOCOL": "none"}
+"""There too, for commands that go nowhere: what a partial clone lacks is not fetched by them."""
+
 EDITING = frozenset({"cherry-pick", "commit", "merge", "rebase", "revert"})
 """Commands that may open an editor."""
 
@@ -89,6 +92,8 @@ def variables(
     locks = {"GIT_OPTIONAL_LOCKS": "0"} if reads else {}
     around = {"GIT_CEILING_DIRECTORIES": top.rpartition("/")[0] or "/"}
     own = environment(environ, trusted=trusted)
+    if not trusted and command_of(args) not in REMOTE:
+        own |= NO_PROTOCOL
     if command_of(args) == "submodule":  # their addresses are foreign: git's own rules for such
         own.pop("GIT_ALLOW_PROTOCOL", None)
         if "GIT_ALLOW_PROTOCOL" in environ:

@@ -39,6 +39,10 @@ async def tree(client, project):
         ("submodule.x.update", "!touch MARK"),
         ("branch.main.mergeOptions", "--strategy=x"),
         ("trailer.x.command", "touch MARK"),
+        ("merge.ours.driver", "touch MARK"),
+        ("annex.uuid", "1"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.partialCloneFilter", "blob:none"),
     ],
 )
 async def test_what_no_look_runs_keeps_nobody_from_looking(running, tmp_path, repo, key, value):
@@ -75,11 +79,8 @@ async def test_names_are_read_where_contents_are_not(running, tmp_path, repo, ke
     ("key", "value"),
     [
         ("include.path", "../other"),
-        ("merge.x.driver", "touch MARK"),
-        ("remote.origin.promisor", "true"),
         ("core.alternateRefsCommand", "touch MARK"),
         ("core.newInGit", "touch MARK"),
-        (f"remote.{'x' * 200}.promisor", "true"),
     ],
 )
 async def test_with_what_may_run_at_any_time_nothing_is_read(running, repo, key, value):
@@ -89,6 +90,56 @@ async def test_with_what_may_run_at_any_time_nothing_is_read(running, repo, key,
         with pytest.raises(Conflict, match="project trust"):
             await ran(client, project, "status")
         assert "node_modules" in await tree(client, project)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("remote.origin.uploadpack", "touch MARK; false"),
+        ("core.sshCommand", "touch MARK"),
+        ("credential.helper", "!touch MARK"),
+        ("fetch.bundleURI", "https://127.0.0.1:1/x"),
+        ("remote.origin.vcs", "ext"),
+    ],
+)
+@pytest.mark.parametrize("lazy", ["remote.origin.promisor", f"remote.{'x' * 200}.promisor"])
+async def test_a_partial_clone_is_read_only_where_a_fetch_would_run_nothing(
+    running, tmp_path, repo, key, value, lazy
+):
+    repo.git("config", lazy, "true")
+    repo.git("config", key, value.replace("MARK", str(tmp_path / "mark")))
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        with pytest.raises(Conflict, match="project trust") as refused:
+            await ran(client, project, "status")
+        assert refused.value.details["keys"] == [key.lower()]
+    assert not (tmp_path / "mark").exists()
+
+
+async def test_a_partial_clone_is_read_and_fetches_nothing_without_trust(running, tmp_path, repo):
+    repo.commit({"a.txt": "2\n"})
+    repo.git("config", "uploadpack.allowFilter", "true")
+    clone = tmp_path / "clone"
+    repo.git("clone", "-q", "--filter=blob:none", f"file://{repo.path}", str(clone))
+    (clone / "node_modules").mkdir()
+    (clone / "b.txt").write_text("new\n")
+    missing = ("rev-list", "--objects", "--all", "--missing=print")
+
+    def lacks() -> bool:
+        return "\n?" in repo.git("-C", str(clone), *missing)
+
+    async with running.client() as client:
+        project = await added(client, clone)
+        status = await ran(client, project, "status")
+        assert [file["path"] for file in status["files"]] == ["b.txt"]
+        assert "node_modules" not in await tree(client, project)
+        assert (await ran(client, project, "log"))["commits"]
+        with pytest.raises(Conflict, match="lacks a file: trust the project") as refused:
+            await ran(client, project, "show", revision="HEAD")
+        assert lacks()
+    *_, advice, _ = refused.value.message.split("'")
+    repo.git("-C", str(clone), *advice.removeprefix("git ").split())
+    assert not lacks()
 
 
 async def test_blame_and_commit_read_no_file_outside(running, tmp_path, repo):

@@ -63,6 +63,39 @@ async def test_a_hook_reads_patterns_and_settings_as_in_the_users_own_git(truste
     await ran(client, project, "commit", message="m", **ADA)
 
 
+async def test_a_hook_of_what_is_done_once_commits_and_reads_as_in_the_users_own_git(
+    trusted, tmp_path
+):
+    client, project, repo = trusted
+    for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
+        repo.git("config", key, value)
+    for name in ("post-commit", "post-checkout", "post-merge", "pre-push"):
+        hook(
+            repo,
+            name,
+            f'echo "{name} $GIT_REFLOG_ACTION" >> {tmp_path}/hooks; git commit-tree '
+            f"HEAD: -m x | xargs git show -s --format='%an <%ae> %cn <%ce>' >> {tmp_path}/who",
+        )
+    remote = Repo(tmp_path / "far.git", bare=True)
+    repo.git("remote", "add", "origin", str(remote.path))
+
+    async def once(operation, **args):
+        asked = {"projectId": project, "operation": operation, "args": args, "once": True}
+        await client.call("git.run", asked)
+
+    await once("branch_create", name="side", switch=True)
+    await once("commit", message="m", allowEmpty=True)
+    await once("switch", branch="main")
+    await once("merge", revision="side", ff="never")
+    await once("push", remote="origin", branch="main")
+    who = (tmp_path / "who").read_text().splitlines()
+    assert set(who) == {"Ada <ada@example.org> Ada <ada@example.org>"}
+    ran_ = (tmp_path / "hooks").read_text()
+    assert {line.split()[0] for line in ran_.splitlines()} >= {"post-commit", "post-checkout"}
+    assert "pre-push" in ran_
+    assert "agentcmd" not in ran_
+
+
 async def test_a_filter_of_the_user_sees_no_variable_that_changes_what_names_mean(
     trusted, tmp_path
 ):
