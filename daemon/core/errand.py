@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -42,6 +42,16 @@ class Asked(NamedTuple):
     user: str
 
 
+class Watch(NamedTuple):
+    """Looks at a program that runs, again and again: why it is held up, or nothing.
+
+    `look` gets the pid that leads the program's session; `every` are the seconds between two looks.
+    """
+
+    every: float
+    look: Callable[[int], Awaitable[str]]
+
+
 class Errands:
     """Runs programs of one kind below reapers, as everything else that runs."""
 
@@ -69,13 +79,14 @@ class Errands:
         seconds: float | None = None,
         silence: float = 0.0,
         heard: Callable[[str], None] = lambda _: None,
+        watch: Watch | None = None,
     ) -> Finished:
         """Run one program to its end, whatever its exit code; `heard` gets lines of stderr.
 
         TooLarge where it says more than `limit` bytes, Ended where it did not come to its own end.
         With `cut` more is no error: the program is ended there, and has said what it said so far;
         likewise after so many `seconds`. With `silence` it is ended where it says nothing for so
-        many seconds; `silence_timeout` of the kind says another time.
+        many seconds; `silence_timeout` of the kind says another time. `watch` may end it as well.
         """
         self._tasks.require_open()
         known = self._tasks.get(asked.id)
@@ -99,7 +110,10 @@ class Errands:
         collector.task = task
         self._tasks.start(task)
         try:
-            await asyncio.wait([collector.over], timeout=seconds)
+            if watch is not None:
+                await _watched(task, collector.over, watch)
+            else:
+                await asyncio.wait([collector.over], timeout=seconds)
             if not collector.over.done():
                 collector.late = True
                 task.stop()
@@ -131,10 +145,25 @@ WHY = {
 class Ended(Conflict):
     """The program did not come to its own end; `reason` is the task's."""
 
-    def __init__(self, reason: str, name: str) -> None:
+    def __init__(self, reason: str, name: str, why: str = "") -> None:
         """Say why."""
-        super().__init__(WHY.get(reason, reason).format(name=name), reason=reason)
+        super().__init__(why or WHY.get(reason, reason).format(name=name), reason=reason)
         self.reason = reason
+
+
+async def _watched(task: Task, over: asyncio.Future[None], watch: Watch) -> None:
+    """Wait for its end, or end it and raise Ended where it is held up for two looks."""
+    before = ""
+    while not over.done():
+        await asyncio.wait([over], timeout=watch.every)
+        if over.done() or task.pid is None:
+            continue
+        why = await watch.look(task.pid)
+        if why and why == before and not over.done():
+            task.stop()
+            await asyncio.shield(over)
+            raise Ended("timeout", "", why)
+        before = why
 
 
 class _Collector:

@@ -21,6 +21,7 @@ from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound
 from daemon.core.events import Command
 from daemon.core.ids import new_id
 from daemon.core.journal import Journal
+from domains.git.blocking import require_openable
 from domains.git.configuration import Configurations, Use
 from domains.git.events import (
     OperationCompleted,
@@ -216,6 +217,8 @@ class Desk:
         """
         find = look_around if around else look_up
         work.repository = await find(work.root, trusted=work.trusted)
+        if not work.reads:
+            await asyncio.to_thread(require_openable, work.repository)
         if not work.trusted:
             changes = not work.reads
             use = (Use.ALL if changes else Use.LOOKS) if use is None else use

@@ -76,7 +76,10 @@ def under_way(git_dir: str) -> str | None:
 def _rest(place: Path) -> str | None:
     """Tell what the rest of several commits is for, the one that it stopped at being committed."""
     try:
-        with (place / "sequencer" / "todo").open("rb") as todo:
+        path = place / "sequencer" / "todo"
+        if not path.is_file():
+            return None
+        with path.open("rb") as todo:
             begins = todo.read(6)
     except OSError:
         return None

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daemon.core.errand import OUTPUT_BYTES, Asked, Ended, Finished
+from daemon.core.errand import OUTPUT_BYTES, Asked, Ended, Finished, Watch
 from domains.git.asking import KEYS_READ, configured, limited
+from domains.git.blocking import LOOKED_AFTER, waited_for
 from domains.git.configuration import SWITCHED_OFF
 from domains.git.events import (
     OperationProgress,
@@ -167,12 +168,17 @@ class Work:
             cut=cut,
             silence=SILENCE if remote else 0.0,
             heard=self._heard,
+            watch=None if self.reads else Watch(LOOKED_AFTER, self._held_up),
         )
         looks = self._desk.looks
         finished = await (looks.run(self.root, running, seconds) if self.reads else running)
         if once is not None:
             once.ended(args, finished)
         return finished
+
+    async def _held_up(self, leader: int) -> str:
+        found = self._repository
+        return await asyncio.to_thread(waited_for, leader, found) if found is not None else ""
 
     async def _asking(self) -> dict[str, str]:
         """Have the user's own ssh ask nobody, and the user's askpass not wait for ever."""
