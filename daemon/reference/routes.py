@@ -122,7 +122,8 @@ DOORS = (
         path="/metrics",
         tag=DOOR,
         summary="Tell the metrics, as Prometheus reads them.",
-        description="Open on loopback; from elsewhere a token with `admin` is needed.",
+        description="Open on loopback; from elsewhere, and with a header of a reverse proxy, a "
+        "token with `admin` is needed.",
         replies=(Reply(200, "Prometheus text format 0.0.4.", TEXT, "text/plain"),),
         refusals=(401, 403, 500),
         grant="admin on global, from elsewhere than loopback",
@@ -135,7 +136,8 @@ DOORS = (
         tag=DOOR,
         summary="Stream channels as Server-Sent Events, without end.",
         description="Each `data:` is a message as WebSocket clients get it. Each `id:` resumes all "
-        "channels after it, as `Last-Event-ID`. `since` is one offset for all channels.",
+        "channels after it, as `Last-Event-ID`. `since` is one offset for all channels. A resumed "
+        "stream goes on without channels that have gone, each a `global.subscription_error`.",
         replies=(Reply(200, "The stream.", TEXT, "text/event-stream"),),
         refusals=(400, 401, 403, 404, 429, 500, 503),
         parameters=(

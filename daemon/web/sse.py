@@ -17,7 +17,7 @@ from daemon.core.errors import BadRequest, NotFound, RateLimited
 from daemon.core.fanout import Fanout, Subscriber
 from daemon.core.journal import Journal
 from daemon.web.http_connection import answers_for_long
-from daemon.web.messages import SubscriptionSuccess
+from daemon.web.messages import SubscriptionError, SubscriptionSuccess
 from daemon.web.outlet import write_patiently
 from daemon.web.peer import WebSettings
 from daemon.web.sse_cursor import LastPlaces, StreamCursor
@@ -88,6 +88,12 @@ class EventStream(Subscriber):
         name = success.__event__.name
         self.say(frames.answer(name, frames.encode(success), channel=told.channel))
 
+    def refuse(self, name: str) -> None:
+        """Say that a channel has gone, and that the others go on."""
+        error = SubscriptionError(channel=name, code=NotFound.code, message=gone_message(name))
+        told = error.__event__.name
+        self.say(frames.answer(told, frames.encode(error), channel=name))
+
     def end(self) -> None:
         """Let go of everything."""
         self.gone = True
@@ -116,6 +122,11 @@ class EventStream(Subscriber):
         self._size += len(data)
 
 
+def gone_message(name: str) -> str:
+    """Return what is said of a channel that there is not."""
+    return f"there is no channel {name}"
+
+
 class EventStreams:
     """The endpoint `/api/events`."""
 
@@ -141,7 +152,7 @@ class EventStreams:
         if self._closed or (comes_back and self._crowded()):
             return await _come_back(request)
         names = self._names(request, caller)
-        logs = {name: self._log(name) for name in names if not is_pattern(name)}
+        logs = self._logs(names, resumed=comes_back)
         since = _since(request.query.get("since"))
         resume = LastPlaces(request.headers.get("Last-Event-ID", ""))
         response = web.StreamResponse(headers=HEADERS)
@@ -155,12 +166,14 @@ class EventStreams:
         try:
             await response.prepare(request)
             for name in names:
-                if (where := logs.get(name)) is None:
+                if is_pattern(name):
                     self._fanout.follow_pattern(stream, name)
+                elif (where := logs.get(name)) is None:
+                    stream.refuse(name)
                 else:
                     epoch, offset = resume.of(where, since)
                     self._follow(stream, where, offset, epoch)
-            await self._write(response, stream)
+            await self._write(response, stream, stream.cursor.text())
         except ConnectionError:
             pass  # the reader left; it resumes by Last-Event-ID
         except TimeoutError:
@@ -192,11 +205,17 @@ class EventStreams:
             caller.require("read", parse_channel(name))
         return names
 
-    def _log(self, name: str) -> ChannelLog:
-        where = self._journal.get(name)
-        if where is None:
-            raise NotFound(f"there is no channel {name}")
-        return where
+    def _logs(self, names: list[str], *, resumed: bool) -> dict[str, ChannelLog]:
+        """Find the channels; a stream that is resumed goes on without those that have gone.
+
+        An EventSource that is answered with an error never comes back, for all its other channels.
+        """
+        exact = [name for name in names if not is_pattern(name)]
+        logs = {name: where for name in exact if (where := self._journal.get(name)) is not None}
+        gone = [name for name in exact if name not in logs]
+        if gone and not (resumed and len(gone) < len(names)):
+            raise NotFound(gone_message(gone[0]))
+        return logs
 
     def _follow(
         self, stream: EventStream, where: ChannelLog, since: int | None, epoch: str | None
@@ -206,8 +225,9 @@ class EventStreams:
         if not told.recovered:
             stream.resynced(told)
 
-    async def _write(self, response: web.StreamResponse, stream: EventStream) -> None:
-        await response.write(b"retry: 1000\n\n")
+    async def _write(self, response: web.StreamResponse, stream: EventStream, place: bytes) -> None:
+        """Write what is taken; `place` resumes a stream that ends before its first event."""
+        await response.write(b"retry: 1000\n%b\n" % (b"id: %b\n" % place if place else b""))
         while not stream.gone or stream.waits:
             try:
                 async with asyncio.timeout(KEEP_ALIVE):

@@ -147,6 +147,38 @@ async def test_what_cannot_be_resumed_is_said_once_and_goes_on_live(running, las
     resumed.close()
 
 
+async def test_a_stream_that_ended_before_its_first_event_is_resumed_where_it_began(running):
+    await written(running, 2)
+    stream = await Stream.open(running, "channel=session:1")
+    async with asyncio.timeout(30):
+        while not (line := await stream.response.content.readline()).startswith(b"id: "):
+            pass
+    stream.close()
+    await written(running, 2)  # while nobody reads
+    last = line.decode().removeprefix("id: ").rstrip()
+    resumed = await Stream.open(running, "channel=session:1", last=last)
+    assert [m["offset"] for m in await resumed.take(2)] == [3, 4]
+    resumed.close()
+
+
+async def test_a_stream_is_resumed_without_the_channels_that_have_gone(running):
+    await written(running, 2)
+    last = f"session:1={running.daemon._journal.get('session:1').epoch}:1,session:gone=0badc0de:7"
+    query = "channel=session:gone&channel=session:1"
+    stream = await Stream.open(running, query, last=last)
+    assert stream.response.status == 200
+    said, event = await stream.take(2)
+    assert (said["type"], said["data"]["channel"], said["data"]["code"]) == (
+        "global.subscription_error",
+        "session:gone",
+        "not_found",
+    )
+    assert event["offset"] == 2
+    stream.close()
+    nothing = await Stream.open(running, "channel=session:gone", last=last)
+    assert nothing.response.status == 404
+
+
 async def test_a_wildcard_and_a_channel_deliver_an_event_once(running):
     await written(running, 2)
     stream = await Stream.open(running, "channel=session:*&channel=session:1&since=0")
