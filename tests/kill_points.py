@@ -18,6 +18,7 @@ from daemon.core.bus import EventBus
 from daemon.core.launcher import Launcher
 from daemon.core.store import Store
 from domains.git.once import Once, changes
+from domains.workflow.engine import Engine
 from domains.workflow.events import StepCompleted
 from domains.workflow.inbox import Inbox
 from domains.workflow.live import LiveRun
@@ -54,6 +55,13 @@ GIT: dict[str, tuple[type, str]] = {
 """When a git process is about to change something, and when nobody has written down that it has."""
 
 
+RETRIES: dict[str, tuple[type, str]] = {
+    "retry-row": (Engine, "_retry"),
+    "take-up": (Engine, "take_up"),
+}
+"""When a run is retried, and when one inside of it is."""
+
+
 class Death:
     """Comes at one point, once the number of times is over."""
 
@@ -63,7 +71,7 @@ class Death:
         self.armed = False
 
     def install(self) -> None:
-        owner, name = {**POINTS, **WORKSPACES, **GIT}[self.point]
+        owner, name = {**POINTS, **WORKSPACES, **GIT, **RETRIES}[self.point]
         setattr(owner, name, self._around(getattr(owner, name)))
         Store._commit = self._commit(Store._commit)
 

@@ -242,7 +242,8 @@ class RetryRun(Command):
     """Run a run that has failed or was cancelled again from the step that failed.
 
     What was completed stays; the definition is the one that the file has now. Where that has
-    changed, approvals are asked for again.
+    changed, approvals are asked for again. A run of another workflow that failed inside of it is
+    retried in the same way, unless the step gives it other arguments than before.
     """
 
     run_id: str

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -28,8 +27,10 @@ from domains.workflow.events import RunCreated
 from domains.workflow.expressions import Expressions
 from domains.workflow.failures import RunFailure
 from domains.workflow.interruptions import Repeats
+from domains.workflow.keyed_locks import KeyedLocks
 from domains.workflow.library import Library, Source
 from domains.workflow.live import LiveRun
+from domains.workflow.nesting import Nesting
 from domains.workflow.pace import Pace
 from domains.workflow.records import RunRecords, Stored
 from domains.workflow.templates import BadExpression
@@ -65,6 +66,7 @@ class Engine:
         """
         self.records = RunRecords(journal)
         self.live: dict[str, LiveRun] = {}
+        self.nesting = Nesting(self.live)
         self.recovered = asyncio.Event()
         self._bus = bus
         self._journal = journal
@@ -74,8 +76,7 @@ class Engine:
         self._stopping = stopping
         self._lanes = Lanes()
         self._pace = Pace(journal.gate)
-        self._asked: dict[tuple[str, ...], Asked] = {}
-        self._outer: dict[str, str] = {}
+        self._locks = KeyedLocks()
         self._body: Body
         self._release: Release
         self._repeats: Repeats
@@ -101,24 +102,25 @@ class Engine:
         root = self._root(project_id)
         if key is None:
             return await self._start_by(root, project_id, workflow, args, user, None, parent), True
-        async with self._one_at_a_time("start", project_id, workflow, key):
+        async with self._locks.held("start", project_id, workflow, key):
             known = await self.records.once(project_id, workflow, key)
             if known is not None:
-                if key.startswith("="):  # a client's
-                    await self._require_same(known, args)
+                if key.startswith("=") and not await self._is_asked_by(
+                    await self._stored(known.id), args
+                ):  # a client's
+                    raise Conflict("this key started a run with other arguments: choose another")
                 live = self.live.get(known.id)
                 return (live.run if live is not None else known), False
             return await self._start_by(root, project_id, workflow, args, user, key, parent), True
 
-    async def _require_same(self, known: Run, args: Json) -> None:
-        """Refuse a key that was used with other arguments, where those left out have defaults."""
-        definition, _ = await self._definition(await self._stored(known.id))
+    async def _is_asked_by(self, stored: Stored, args: Json) -> bool:
+        """Tell whether a run has these arguments, where those left out have their defaults."""
+        definition, _ = await self._definition(stored)
         try:
             checked = await asyncio.to_thread(arguments.check, definition, args)
         except BadRequest:
-            checked = None
-        if checked != known.args:
-            raise Conflict("this key started a run with other arguments: choose another key")
+            return False
+        return bool(checked == stored.run.args)
 
     async def _start_by(
         self,
@@ -139,31 +141,58 @@ class Engine:
 
     async def retry(self, run_id: str, user: str) -> LiveRun:
         """Run an ended run again from the step that failed, by what its file is now."""
-        async with self._one_at_a_time("retry", run_id):
+        async with self._locks.held("retry", run_id):
             if run_id in self.live:
                 raise Conflict("the run has not ended; cancel it first")
             stored = await self._stored(run_id)
             if stored.run.end is not None and stored.run.end.type == "completed":
                 raise Conflict("the run came to its end; fork it from the step that is to run anew")
-            root = self._root(stored.run.project_id)
-            source = await self._library.need(root, stored.run.workflow)
-            definition = await asyncio.to_thread(self._library.read, source)
-            return self._retry(stored, source, definition, user)
+            return self._retry(stored, *await self._as_it_is_now(stored.run), user, None)
 
-    def _retry(self, stored: Stored, source: Source, definition: Definition, user: str) -> LiveRun:
+    async def take_up(
+        self, run_id: str, args: Json, outer: LiveRun, taken: Callable[[], object]
+    ) -> bool:
+        """Retry a run for another one that waits for it, unless it is under way or came to its end.
+
+        `taken` is called in one commit with that. False where it has other arguments than these.
+        """
+        async with self._locks.held("retry", run_id):
+            while (live := self.live.get(run_id)) is not None and live.doomed:
+                await asyncio.shield(live.over)
+            stored = await self._stored(run_id)
+            if not await self._is_asked_by(stored, args):
+                return False
+            end = stored.run.end
+            if live is None and (end is None or end.type != "completed"):
+                now = await self._as_it_is_now(stored.run)
+                await self._pace.turn()
+                self._retry(stored, *now, f"the run {outer.run.id}", outer.run.id)
+            taken()
+            return True
+
+    async def _as_it_is_now(self, run: Run) -> tuple[Source, Definition]:
+        source = await self._library.need(self._root(run.project_id), run.workflow)
+        return source, await asyncio.to_thread(self._library.read, source)
+
+    def _retry(
+        self, stored: Stored, source: Source, definition: Definition, by: str, outer: str | None
+    ) -> LiveRun:
         changed = definition.digest != stored.run.digest
         run = msgspec.structs.replace(
             stored.run, state="queued", end=None, ended_at=None, started_at=None, phase=None,
             attempt=stored.run.attempt + 1, digest=definition.digest,
             branch=None if stored.run.workspace == "branch" else stored.run.branch,
         )  # fmt: skip
-        self._require_place(run, definition, self.around(run.id))
+        around = self.nesting.within(outer)
+        self._require_place(run, definition, around)
+        self.nesting.put(run.id, outer)
         self.records.save(run)
         self.records.save_source(run.id, source.text)
         self.records.save_verdict(run.id, None)
         live = self._begin(stored._replace(run=run, verdict=None), definition, recovered=False)
         live.timeline.reopen(asks_again=changed)
-        live.annotate(f"{user} retries it{', by its file as it is now' if changed else ''}")
+        live.annotate(f"{by} retries it{', by its file as it is now' if changed else ''}")
+        self._pause_with(around, live)
         return live
 
     async def fork(self, earlier: Run, step_id: str, args: Json, user: str) -> Run:
@@ -175,8 +204,7 @@ class Engine:
             outermost = sorted(steps, key=lambda each: each.id.count("/"))
             known = ", ".join(each.id for each in outermost[:20])
             raise NotFound(f"the run has no step {step_id[:80]!r}; it has: {known}")
-        source = await self._library.need(self._root(earlier.project_id), earlier.workflow)
-        definition = await asyncio.to_thread(self._library.read, source)
+        source, definition = await self._as_it_is_now(earlier)
         given = earlier.args if args is None else args
         checked = await asyncio.to_thread(arguments.check, definition, given)
         run = self._new(definition, earlier.project_id, user, checked, earlier.id)
@@ -190,7 +218,7 @@ class Engine:
         self._journal.on_forget(self.records.forget)
         unended = await self.records.unended()
         unended.sort(key=lambda each: each.run.started_at is None)  # those under way first
-        self._outer = _outer(unended)
+        self.nesting.recover(unended)
         read = [(each, *await self._definition(each)) for each in unended]
         for each, definition, problem in read:  # none does anything before all are there
             live = self._begin(each, definition, recovered=True)
@@ -224,21 +252,8 @@ class Engine:
         """Give a run that is a step of another one, which waits for it, unless it has ended."""
         found = self.live.get(run_id)
         if found is not None:
-            self._outer[run_id] = outer
+            self.nesting.put(run_id, outer)
         return found
-
-    def around(self, run_id: str) -> list[str]:
-        """Give the runs that wait for one, which is a step of theirs; the nearest first."""
-        found: list[str] = []
-        outer = self._outer.get(run_id)
-        while outer is not None:
-            found.append(outer)
-            outer = self._outer.get(outer)
-        return found
-
-    def inside(self, run_id: str) -> list[LiveRun]:
-        """Return the runs that have not ended and are steps of one, or of such a run."""
-        return [live for id_, live in self.live.items() if run_id in self.around(id_)]
 
     # Inside
 
@@ -276,20 +291,22 @@ class Engine:
         outer: str | None = None,
     ) -> Run:
         """Begin a new run, with steps that are settled already; `outer` waits for it."""
-        around = [] if outer is None else [outer, *self.around(outer)]
+        around = self.nesting.within(outer)
         self._require_place(run, definition, around)
-        if outer is not None:
-            self._outer[run.id] = outer
+        self.nesting.put(run.id, outer)
         self.records.add(run, source.text, key)
         for number, step in enumerate(steps):
             self.records.save_step(run.id, number, step)
         self._bus.emit(RunCreated(run_id=run.id, project_id=run.project_id, run=run))
         stored = Stored(run, source.text, [*steps], [], numbers=range(len(steps)))
         live = self._begin(stored, definition, recovered=False)
-        if any(id_ in self.live and self.live[id_].run.state == "paused" for id_ in around):
-            live.pause(run.user)
+        self._pause_with(around, live)
         await self._journal.flushed()
         return live.run
+
+    def _pause_with(self, around: Sequence[str], live: LiveRun) -> None:
+        if any(id_ in self.live and self.live[id_].run.state == "paused" for id_ in around):
+            live.pause(live.run.user)
 
     def _begin(self, stored: Stored, definition: Definition, *, recovered: bool) -> LiveRun:
         args = arguments.kept(definition, stored.run.args)
@@ -319,7 +336,7 @@ class Engine:
     def _ended(self, live: LiveRun) -> None:
         """Forget a run; what it had started before a restart, and waits for no more, ends too."""
         self.live.pop(live.run.id, None)
-        self._outer.pop(live.run.id, None)
+        self.nesting.drop(live.run.id)
         for step in live.timeline.records():
             child = self.live.get(step.child or "")
             if child is not None and step.state == "cancelled":
@@ -354,39 +371,6 @@ class Engine:
             return await asyncio.to_thread(self._library.read, kept), ""
         except AgentcmdError as broken:
             return _NOTHING, f"its file, as it was when it began: {broken.message}"
-
-    @asynccontextmanager
-    async def _one_at_a_time(self, *about: str) -> AsyncIterator[None]:
-        """Have those who ask for the same thing come one after the other."""
-        asked = self._asked.setdefault(about, Asked())
-        asked.count += 1
-        try:
-            async with asked.lock:
-                yield
-        finally:
-            asked.count -= 1
-            if not asked.count:
-                del self._asked[about]
-
-
-class Asked:
-    """Those who ask for one thing."""
-
-    def __init__(self) -> None:
-        """Have nobody ask yet."""
-        self.lock = asyncio.Lock()
-        self.count = 0
-
-
-def _outer(unended: Sequence[Stored]) -> dict[str, str]:
-    """Give the run around each that is a step of another one."""
-    ids = {each.run.id for each in unended}
-    return {
-        step.child: each.run.id
-        for each in unended
-        for step in each.steps
-        if step.child in ids and step.state == "running"
-    }
 
 
 _NOTHING = Definition(id="", name="", path="", language="yaml", digest="")

@@ -240,6 +240,19 @@ class RunRecords:
         )
         return found[0] if found else None
 
+    async def latest(self, project: str, workflow: str, prefix: str) -> tuple[str, str] | None:
+        """Read the id and the key of the newest run whose key is `prefix` and one more word."""
+        query = (
+            "SELECT id, idempotency FROM workflow_run WHERE project = ? AND workflow = ? "
+            "AND idempotency >= ? AND idempotency < ? "
+            "AND instr(substr(idempotency, ?), '/') = 0 ORDER BY id DESC LIMIT 1"
+        )
+        span = (prefix, f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}", len(prefix) + 1)
+        await self._journal.readable()
+        return await self._journal.store.read(
+            lambda db: db.execute(query, (project, workflow, *span)).fetchone()
+        )
+
     async def page(self, wanted: ListRuns, before: str, limit: int) -> list[Run]:
         """Read up to `limit` runs older than an id, newest first."""
         where, values = ["id < ?"], [before]

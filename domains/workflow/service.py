@@ -201,7 +201,7 @@ class WorkflowService:
     async def pause(self, command: PauseRun, caller: Caller) -> RunState:
         """Have a run wait before its next step."""
         live = await self._need_live(command.run_id)
-        for each in (live, *self._engine.inside(live.run.id)):
+        for each in (live, *self._engine.nesting.inside(live.run.id)):
             each.pause(caller.sub)
         return await self._state(live)
 
@@ -209,7 +209,7 @@ class WorkflowService:
     async def resume(self, command: ResumeRun, caller: Caller) -> RunState:
         """Have a paused run go on."""
         live = await self._need_live(command.run_id)
-        for each in (live, *self._engine.inside(live.run.id)):
+        for each in (live, *self._engine.nesting.inside(live.run.id)):
             each.resume(caller.sub)
         return await self._state(live)
 
@@ -271,7 +271,7 @@ class WorkflowService:
         return await Interpreter(live, self._effects).run()
 
     def _around(self, run_id: str) -> Iterator[LiveRun]:
-        for outer in self._engine.around(run_id):
+        for outer in self._engine.nesting.around(run_id):
             if (live := self._engine.live.get(outer)) is not None:
                 yield live
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from daemon.core.errors import AgentcmdError, NotFound
 from domains.workflow.commands import Run, RunEnd
@@ -24,19 +25,46 @@ class ChildRuns:
         self._engine = engine
 
     async def run(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> Json:
-        """Start a run and wait for its end; one that was started before goes on by itself."""
+        """Start a run and wait for its end; one that was started before goes on by itself.
+
+        Where this one is retried, the one that it had goes on from the step that failed there.
+        """
+        await self._engine.recovered.wait()
         child_id = live.timeline[step_id].child
         if child_id is None:
             self._require_shallow(live)
-            attempts = f"{live.run.attempt}.{live.timeline.tries(step_id)}"
-            child_id = await self._start(live, fields, f"{live.run.id}/{step_id}/{attempts}")
+            child_id = await self._again(live, step_id, fields)
+        if child_id is None:
+            child_id = await self._start(live, fields, _key(live, step_id))
             live.timeline.note(step_id, child=child_id)
-        await self._engine.recovered.wait()
         end = await self._end_of(live, child_id)
         if end.type != "completed":
             message = end.message or f"the run {child_id} was {end.type}"
             raise StepFailure(end.code or end.type, message, result={"runId": child_id})
         return {"runId": child_id, "output": end.output}
+
+    async def _again(self, live: LiveRun, step_id: str, fields: dict[str, Json]) -> str | None:
+        """Have the run go on that this step had when its own run ended; None: it is to begin.
+
+        The steps of before are forgotten by now; the keys of what they have started are not.
+        """
+        if live.run.attempt == 1 or live.timeline.tries(step_id) > 1:
+            return None
+        found = await self._engine.records.latest(
+            live.run.project_id, fields["workflow"], _prefix(live, step_id)
+        )
+        if found is None or found[1] == _key(live, step_id):
+            return None
+        child_id, _ = found
+        with suppress(NotFound):  # it has been forgotten meanwhile, or its file is gone
+            if await self._engine.take_up(
+                child_id,
+                fields.get("args"),
+                live,
+                lambda: live.timeline.note(step_id, child=child_id),
+            ):
+                return child_id
+        return None
 
     async def _start(self, live: LiveRun, fields: dict[str, Json], key: str) -> str:
         """Start the run, and give its id; who is cut off meanwhile leaves none behind."""
@@ -89,7 +117,16 @@ class ChildRuns:
             raise
 
     def _require_shallow(self, live: LiveRun) -> None:
-        if len(self._engine.around(live.run.id)) >= DEPTH:
+        if len(self._engine.nesting.around(live.run.id)) >= DEPTH:
             raise StepFailure(
                 "too_deep", f"runs may be {DEPTH} deep inside of one another", permanent=True
             )
+
+
+def _prefix(live: LiveRun, step_id: str) -> str:
+    return f"{live.run.id}/{step_id}/"
+
+
+def _key(live: LiveRun, step_id: str) -> str:
+    """Return the key by which a run is started once for each try of a step."""
+    return f"{_prefix(live, step_id)}{live.run.attempt}.{live.timeline.tries(step_id)}"
