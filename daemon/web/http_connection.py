@@ -9,14 +9,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from daemon.core.errors import AgentcmdError, BadRequest, TooLarge
 from daemon.web.answers import error_body, refusal
+from daemon.web.departure import Departure
 from daemon.web.errors import as_agentcmd_error
 from daemon.web.looks import looks
 from daemon.web.unauthenticated import Unauthenticated
@@ -56,6 +57,8 @@ BUSY_TIMEOUT = 60.0
 """Seconds, at most, from a request without a token to the end of its answer."""
 
 
+T = TypeVar("T")
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -69,6 +72,7 @@ class HttpConnection(web.RequestHandler):
         "_payload",
         "answered_at",
         "authenticated",
+        "departure",
         "half_closed",
         "lasting",
         "on_drop",
@@ -89,6 +93,7 @@ class HttpConnection(web.RequestHandler):
         self._payload: StreamReader | None = None
         self.half_closed = self._broken = False
         self._ended: asyncio.Future[None] | None = None
+        self.departure = Departure()
 
     @property
     def idle(self) -> bool:
@@ -129,6 +134,7 @@ class HttpConnection(web.RequestHandler):
         self._http.forget(self)
         self._end()
         super().connection_lost(exc)
+        self.departure.leave()
 
     def data_received(self, data: bytes) -> None:
         """Parse what was read; without a token it counts."""
@@ -148,6 +154,7 @@ class HttpConnection(web.RequestHandler):
         if self._waiter is not None and not self._messages:
             return False  # nothing is to be answered
         self.half_closed = True
+        self.departure.half_close(self.transport)
         return True
 
     async def finish_response(
@@ -359,6 +366,16 @@ def answers_for_long(request: web.BaseRequest) -> None:
         connection.lasting = True
         if connection.half_closed:
             raise BadRequest("this is answered as long as the client stays, and it has gone")
+
+
+async def while_client_stays(request: web.BaseRequest, answered: Awaitable[T]) -> T:
+    """Await what nobody else needs; it is cancelled, with its request, when the client leaves."""
+    connection, task = connection_of(request), asyncio.current_task()
+    if connection is None or task is None:
+        return await answered
+    probes = request.version >= HttpVersion11  # an older client knows no interim response
+    with connection.departure.ending(task.cancel, probes=probes):
+        return await answered
 
 
 def _read_at_once(transport: asyncio.Transport | None, size: int) -> None:

@@ -23,6 +23,7 @@ from daemon.core.registry import Registry
 from daemon.web.answers import json_answer
 from daemon.web.auth import Admission, is_forwarded
 from daemon.web.border import check_conditions, read_body
+from daemon.web.http_connection import while_client_stays
 from daemon.web.metrics import Sample, exposition
 from daemon.web.public_path import PublicPath
 from daemon.web.sse import EventStreams
@@ -199,7 +200,12 @@ class Rest:
             answered = self._dispatcher.call(name, frames.encode(data), caller)
         else:
             answered = self._dispatcher.call_with(name, data, caller)
-        answer = answered if isinstance(answered, msgspec.Struct) else await answered
+        if isinstance(answered, msgspec.Struct):
+            answer = answered
+        elif self._dispatcher.looks(name):  # nobody else needs its answer
+            answer = await while_client_stays(request, answered)
+        else:
+            answer = await answered
         if isinstance(answer, Attachment) and request.method == "GET":
             check_conditions(request)
             return _file(answer)
