@@ -32,7 +32,7 @@ async def changed(running, tmp_path):
     """A client, a trusted project, and its repository with a change."""
     repo = Repo(tmp_path / "own")
     repo.commit({"a": "1\n", "sub/b": "1\n"})
-    repo.write("a", "2\n")
+    repo.write("a", "changed\n")
     async with running.client() as client:
         project = await added(client, repo.path)
         await client.call("project.trust", {"projectId": project})
@@ -74,7 +74,7 @@ async def test_a_fifo_where_git_reads_a_file_is_refused_at_once(name, changed):
 async def test_an_operation_that_waits_for_a_fifo_is_ended_and_names_it(name, changed, monkeypatch):
     monkeypatch.setattr("domains.git.work.LOOKED_AFTER", 0.3)
     client, project, repo = changed
-    repo.write("sub/b", "2\n")
+    repo.write("sub/b", "changed\n")
     piped(repo.path / name)
     for operation in ("stage", "discard"):
         async with asyncio.timeout(20):
