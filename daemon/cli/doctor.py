@@ -22,7 +22,7 @@ from daemon import __version__, home
 from daemon.app import domain_schemas
 from daemon.cli.connect import add_home, settings_of
 from daemon.cli.printing import say
-from daemon.core.damage import damaged, explained
+from daemon.core.damage import damaged, explained, left_alone
 from daemon.core.errors import AgentcmdError
 from daemon.core.schema import refuse_newer
 from daemon.core.store import JOURNAL_SCHEMA
@@ -141,6 +141,10 @@ def _secret(secret: Path) -> Iterator[Check]:
 
 
 def _database(path: Path) -> Iterator[Check]:
+    alone = left_alone(path)
+    if alone is not None:
+        yield Check("bad", alone)
+        return
     if not path.exists():
         return
     if path.is_file() and not path.stat().st_size:

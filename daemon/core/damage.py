@@ -16,6 +16,11 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 Row = TypeVar("Row", bound=tuple[Any, ...])
 
+_LOG_MAGIC = (0x377F0682, 0x377F0683)
+_LOG_HEAD, _FRAME_HEAD = 32, 24
+"""A WAL file: the header, and that of a frame, which counts where it has the same salt (SQLite's
+"WAL File Format")."""
+
 
 def explained(path: Path, error: sqlite3.Error) -> str:
     """Say what is wrong with the file, and what helps without losing anything."""
@@ -48,6 +53,28 @@ def damaged(path: Path, why: str) -> str:
         f"cannot open {path}: it is damaged ({why}). Nothing of it is deleted: move the file away "
         f"together with {path.name}-wal and {path.name}-shm, keep them, and put a backup in its "
         f"place, or what 'sqlite3 {path.name} .recover' still finds"
+    )
+
+
+def left_alone(path: Path) -> str | None:
+    """Say that there is a log of commits without its file, which SQLite would delete unread."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size:
+            return None
+    beside = path.with_name(f"{path.name}-wal")
+    try:
+        with beside.open("rb") as file:
+            head = file.read(_LOG_HEAD + _FRAME_HEAD)
+    except OSError:
+        return None
+    salt, first = head[16:24], head[_LOG_HEAD + 8 : _LOG_HEAD + 16]
+    if int.from_bytes(head[:4], "big") not in _LOG_MAGIC or salt != first:
+        return None  # empty, or begun without a commit
+    what = "empty" if path.exists() else "gone"
+    return (
+        f"cannot open {path}: it is {what}, but {beside.name} beside it still holds what was "
+        f"written to it last. Nothing is deleted: where the file was moved, put it back; else move "
+        f"{beside.name} away and keep it, then put a backup in its place, or begin anew without one"
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
-from daemon.core.damage import damaged, explained, sound
+from daemon.core.damage import damaged, explained, left_alone, sound
 from daemon.core.schema import Schema, StoreError, migrate, refuse_newer
 
 log = structlog.get_logger(__name__)
@@ -239,6 +239,8 @@ class Store:
         return db
 
     def _open(self) -> sqlite3.Connection:
+        if (told := left_alone(self.path)) is not None:
+            raise StoreError(told)
         created = not self.path.exists()
         if not created:
             self.written_at = self.path.stat().st_mtime
