@@ -24,7 +24,8 @@ from domains.git.commands.staging import (
     WasReset,
 )
 from domains.git.desk import Desk, Work
-from domains.git.snapshots import DISCARDED, Below, Change
+from domains.git.differences import SUBMODULE, Change, changes, without_note
+from domains.git.snapshots import DISCARDED, Below
 from domains.git.staging import chosen
 from domains.git.submodules import check_out
 
@@ -57,8 +58,8 @@ class Discarding:
                 untracked = "" if command.untracked else "; for new files say untracked: true"
                 raise Conflict(f"there is nothing to discard there{untracked}")
             id_ = new_id()
-            links = [each for each in wanted if each.mode == snapshots.SUBMODULE]
-            files = [each for each in wanted if each.mode != snapshots.SUBMODULE]
+            links = [each for each in wanted if each.mode == SUBMODULE]
+            files = [each for each in wanted if each.mode != SUBMODULE]
             async with snapshots.kept(git, DISCARDED + id_, _message(git)) as lost:
                 await _follow(git, links)  # first: it may be refused
                 await lost.write(files)
@@ -174,8 +175,8 @@ async def _links_of(git: Work, commit: str, paths: Sequence[str] | None) -> list
     wanted = Below(paths) if paths is not None else None
     return [
         each
-        for each in await snapshots.changes(git, f"{commit}^", commit)
-        if each.mode == snapshots.SUBMODULE and (wanted is None or each.path in wanted)
+        for each in await changes(git, f"{commit}^", commit)
+        if each.mode == SUBMODULE and (wanted is None or each.path in wanted)
     ]
 
 
@@ -228,7 +229,7 @@ def _kept(output: bytes, root: str) -> list[DiscardedWork]:
     found = []
     for at in range(0, len(fields) - 4, 5):
         ref, commit, when, operation, body = fields[at : at + 5]
-        if body.strip("\n") == root:
+        if without_note(body) == root:
             found.append(
                 DiscardedWork(
                     discard_id=ref.strip("\n").removeprefix(DISCARDED),
@@ -248,7 +249,7 @@ async def _lost(git: Work, commits: Sequence[str]) -> dict[str, list[bytes]]:
         return {}
     said = await git.run(
         *("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--root"),
-        *("--no-ext-diff", "--no-textconv"),
+        *("--no-ext-diff", "--no-textconv", "--diff-merges=first-parent"),
         stdin="".join(f"{commit}\n" for commit in commits).encode(),
     )
     found: dict[str, list[bytes]] = {}

@@ -10,56 +10,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from desks import Folders, open_desk
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from repositories import Repo
 
-from daemon.core.bus import EventBus
-from daemon.core.calendar import open_calendar
-from daemon.core.errand import Errands
 from daemon.core.errors import TooLarge, Unavailable
-from daemon.core.launcher import Launcher
-from daemon.core.registry import Registry
-from daemon.core.task import Tasks, TaskSettings
 from domains.git import snapshots
 from domains.git.checkpoints import Checkpoints
 from domains.git.desk import Desk
 from domains.git.locks import remove_copies
-from domains.git.programs import KIND
 
 REF = "refs/agentcmd/checkpoints/s/1"
 
 
-class Folders:
-    """Projects whose ids are their folders."""
-
-    def knows(self, _):
-        return True
-
-    def root(self, project_id):
-        return project_id
-
-    def trusts(self, _):
-        return False
-
-
 @pytest.fixture
 async def desk(open_core, tmp_path):
-    core = await open_core()
-    async with (
-        Launcher() as launcher,
-        Tasks(core.supervisor, launcher, core.journal.gate, limit=1) as tasks,
-    ):
-        bus = EventBus(Registry((), ()), core.journal, core.supervisor)
-        errands = Errands(tasks, TaskSettings(), KIND)
-        yield Desk(
-            bus=bus,
-            journal=core.journal,
-            errands=errands,
-            projects=Folders(),
-            calendar=await open_calendar(core.store, core.journal),
-            state_dir=tmp_path / "state",
-        )
+    async with open_desk(open_core, tmp_path / "state") as opened:
+        yield opened
 
 
 def own(repo: Repo) -> list[object]:
