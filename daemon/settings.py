@@ -21,7 +21,9 @@ from daemon.web.auth import AuthSettings
 from daemon.web.peer import WebSettings
 
 PREFIX = "AGENTCMD_"
-NOT_SETTINGS = frozenset({"AGENTCMD_URL", "AGENTCMD_TOKEN"})
+NOT_SETTINGS = frozenset(
+    {"AGENTCMD_URL", "AGENTCMD_TOKEN", "AGENTCMD_TERMINAL", "AGENTCMD_DETACH_KEY"}
+)
 """Environment variables of the client side that share the prefix."""
 
 

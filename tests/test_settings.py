@@ -41,6 +41,8 @@ def test_agents_and_lists_come_from_the_environment(tmp_path):
             AGENTCMD_AGENTS__CLAUDE__ENV__API_KEY="k",
             AGENTCMD_SERVER__ORIGINS="https://a.example, https://b.example",
             AGENTCMD_URL="http://elsewhere",
+            AGENTCMD_TERMINAL="01m8",
+            AGENTCMD_DETACH_KEY="ctrl-a",
         )
     )
     assert found.agents["claude"].path == "/opt/claude"

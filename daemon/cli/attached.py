@@ -10,10 +10,11 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from daemon.cli.detaching import NONE, Detaching, DetachKey
 from daemon.cli.job import SIGNALS, note
 from daemon.cli.printing import complain
 from daemon.cli.stdin import Stdin
-from daemon.cli.tty import DETACH, RESTORE, Screen, Tty
+from daemon.cli.tty import RESTORE, Screen, Tty
 from daemon.cli.undoing import OURS, Undoing
 from daemon.client import Client, ConnectionLost, NoDaemon, Output, Status
 from daemon.core.errors import AgentcmdError, Forbidden, NotFound, RateLimited, Unavailable
@@ -22,7 +23,7 @@ ENDING = (*SIGNALS, signal.SIGQUIT)
 """Signals that end a command in order."""
 
 HELD_BYTES = 8 << 20
-"""Bytes of input that wait here; what is beyond them may have a Ctrl-] that is not seen yet."""
+"""Bytes of input that wait here; a key beyond them that detaches is not seen yet."""
 
 PIECE = 16 << 10
 """Bytes of input in one message."""
@@ -53,7 +54,7 @@ NUDGE = 0.05
 """Seconds between the two sizes that have a program draw its screen anew."""
 
 GOODBYE = 1.0
-"""Seconds that what was typed before Ctrl-] has to get there."""
+"""Seconds that what was typed before one detaches has to get there."""
 
 END_OF_INPUT = 0.2
 MOST_PATIENT = 60.0
@@ -76,16 +77,18 @@ class Ending:
 class Attached:
     """Keys, sizes and signals there; output and the end here."""
 
-    def __init__(self, tty: Tty, *, gone: Callable[[], bool], own: bool) -> None:
+    def __init__(self, tty: Tty, *, gone: Callable[[], bool], own: bool, key: DetachKey) -> None:
         """Attach this terminal; `gone` tells whether the daemon is certainly no more.
 
-        A terminal of our `own` is ended where the input is no terminal and ends.
+        A terminal of our `own` is ended where the input is no terminal and ends. The key detaches
+        where the input is one.
         """
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._tty = tty
         self._gone = gone
         self._own = own
+        self._key = key if tty.interactive else NONE
         self._left: asyncio.Future[Ending] = loop.create_future()
         self._standing = asyncio.Event()
         self._broken = asyncio.Event()
@@ -248,16 +251,18 @@ class Attached:
     # Input
 
     async def _listen(self) -> None:
-        """Take what is typed, however much of it waits to be sent: Ctrl-] always works."""
-        stdin = Stdin()
+        """Take what is typed, however much of it waits to be sent: the key always works."""
+        stdin, detaching = Stdin(), Detaching(self._key)
         stdin.start()
         while not self._ended and not self._leaving:
-            data, self._ended = await stdin.take()
-            found = DETACH.search(data) if self._tty.interactive else None
-            if found is not None:
-                data, self._leaving = data[: found.start()], True
+            data, self._ended = await stdin.take(detaching.patience(self._loop.time()))
+            if data:
+                self._typed += detaching.feed(data, self._loop.time())
+            else:
+                self._typed += detaching.give_up()
+            if detaching.left:
+                self._leaving = True
                 self._loop.call_later(GOODBYE, self._detach)
-            self._typed += data
             self._keys.set()
             while len(self._typed) > HELD_BYTES and not self._ended:
                 self._room.clear()
@@ -370,8 +375,8 @@ class Attached:
                     )
                 elif away > BRIEF and not self._broke:
                     self._broke = True
-                    leaves = "Ctrl-] leaves" if self._tty.interactive else "Ctrl-C leaves"
-                    self._say(f"the connection broke; connecting again ({leaves})")
+                    leaves = self._key.name if self._tty.interactive else "Ctrl-C"
+                    self._say(f"the connection broke; connecting again ({leaves} leaves)")
                 await asyncio.sleep(LOOK)
 
 

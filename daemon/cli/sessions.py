@@ -59,6 +59,7 @@ def add_commands(commands: Any) -> None:
         "attach", help="come back to a terminal; follow a session, and answer what it asks"
     )
     own.add_argument("id", help="the terminal or session")
+    shell.add_detach_key(own)
     _finish(own, attach, as_json=True)
 
 
@@ -184,6 +185,8 @@ async def attach(args: argparse.Namespace) -> int:
                 f"there is no terminal and no session {args.id[:80]!r}; see 'agentcmd shell list' "
                 "and 'agentcmd session list'"
             ) from None
+        if args.detach_key is not None:
+            raise BadRequest("--detach-key is for terminals; Ctrl-C leaves a session running")
         attached = _Attached(daemon, args.id, view, stdin)
         if stdin is None:
             return await attached.follow()

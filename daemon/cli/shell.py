@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from daemon import home
 from daemon.cli.attached import Attached
 from daemon.cli.connect import add_connection, client, remote_url, settings_of
+from daemon.cli.detaching import USUAL, VARIABLE, DetachKey, detach_key
 from daemon.cli.job import note, project_root
 from daemon.cli.printing import bytes_out, complain, say, say_json
 from daemon.cli.tasks import table
@@ -50,10 +51,12 @@ def add_commands(commands: Any) -> None:
         "       agentcmd shell close ID...\n"
         "       agentcmd shell record ID [--input] [--stop] [-o FILE]",
         description="Opens a terminal in a folder, with a login shell or a command, and shows it "
-        "here. Ctrl-] detaches: it goes on, and 'agentcmd attach ID' comes back. A folder that is "
-        "called list, close or record is meant with ./ before it.",
+        "here. Ctrl-], or the --detach-key, detaches: it goes on, and 'agentcmd attach ID' comes "
+        "back; typed twice it is for the program. A folder that is called list, close or record is "
+        "meant with ./ before it.",
     )
     own.add_argument("path", nargs="?", default=".", metavar="PATH", help="folder (this one)")
+    add_detach_key(own)
     add_connection(own)
     own.set_defaults(run=open_, takes_command=True)
     verb = _verb(own, "list", list_, "List the terminals; those that have ended for a while.")
@@ -65,6 +68,25 @@ def add_commands(commands: Any) -> None:
     verb.add_argument("--input", action="store_true", help="record what is typed, too")
     verb.add_argument("--stop", action="store_true", help="end the recording")
     verb.add_argument("-o", "--output", metavar="FILE", help="write what there is of it (- here)")
+
+
+def add_detach_key(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the key which detaches."""
+    parser.add_argument(
+        "--detach-key",
+        metavar="KEY",
+        help=f"key that detaches, such as ctrl-a, or none [{VARIABLE}] ({USUAL})",
+    )
+
+
+def _detach_key(args: argparse.Namespace) -> DetachKey:
+    """Return the key that the option or the variable names."""
+    if args.detach_key is not None:
+        return detach_key(args.detach_key)
+    try:
+        return detach_key(os.environ.get(VARIABLE) or USUAL)
+    except BadRequest as error:
+        raise BadRequest(f"{VARIABLE}: {error}") from None
 
 
 def _verb(shell: Any, name: str, run: Any, description: str) -> Any:
@@ -81,13 +103,13 @@ async def open_(args: argparse.Namespace) -> int:
     """Open a terminal and show it; gives the exit code of its program."""
     if args.command_line == []:
         raise BadRequest("nothing to run: put a command after --, as in agentcmd shell -- htop")
-    tty = Tty()
-    attached = Attached(tty, gone=_gone(args), own=True)
+    tty, key = Tty(), _detach_key(args)
+    attached = Attached(tty, gone=_gone(args), own=True, key=key)
     async with client(args, on_status=attached.on_status) as daemon:
         terminal = await _create(daemon, args, tty)
         if WITHIN in os.environ:  # so that nothing in it shows what shows it
             await daemon.call("shell.get", _here(terminal))
-        _greet(tty, terminal)
+        _greet(tty, terminal, key)
         try:
             return await attached.run(daemon, terminal, since=0)
         except OSError:  # our reader has left, and nobody else knows of it
@@ -99,8 +121,8 @@ async def open_(args: argparse.Namespace) -> int:
 
 async def attach(args: argparse.Namespace) -> int | None:
     """Come back to a terminal; gives its program's exit code, None where there is none."""
-    tty = Tty()
-    attached = Attached(tty, gone=_gone(args), own=False)
+    tty, key = Tty(), _detach_key(args)
+    attached = Attached(tty, gone=_gone(args), own=False, key=key)
     async with client(args, on_status=attached.on_status) as daemon:
         try:
             await daemon.call("shell.get", _here(args.id))
@@ -109,7 +131,7 @@ async def attach(args: argparse.Namespace) -> int | None:
         if args.json:
             raise BadRequest(f"a terminal has no --json: 'agentcmd tail shell:terminal:{args.id}'")
         writes = await _take_over(daemon, args.id, tty)
-        _greet(tty, args.id, "" if writes else "you may look on only; ")
+        _greet(tty, args.id, key, "" if writes else "you may look on only; ")
         return await attached.run(daemon, args.id, since=None, writes=writes)
 
 
@@ -131,9 +153,9 @@ async def _take_over(daemon: Client, terminal: str, tty: Tty) -> bool:
     return True
 
 
-def _greet(tty: Tty, terminal: str, more: str = "") -> None:
+def _greet(tty: Tty, terminal: str, key: DetachKey, more: str = "") -> None:
     if tty.interactive:
-        note(f"terminal {terminal}; {more}Ctrl-] detaches")
+        note(f"terminal {terminal}; {more}{key.name} detaches")
 
 
 def _gone(args: argparse.Namespace) -> Callable[[], bool]:

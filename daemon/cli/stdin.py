@@ -29,16 +29,26 @@ class Stdin:
         """Begin to read; the thread ends with the input, or with us."""
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
 
-    async def take(self) -> tuple[bytes, bool]:
-        """Wait for input and give all that is held; True when nothing comes after it."""
-        while True:
-            await self._filled.wait()
-            with self._changed:
-                self._filled.clear()
-                data, self._held = bytes(self._held), bytearray()
-                self._changed.notify()
-                if data or self._ended:  # else it was forgotten before we got here
-                    return data, self._ended
+    async def take(self, patience: float | None = None) -> tuple[bytes, bool]:
+        """Wait for input and give all that is held; True when nothing comes after it.
+
+        Nothing is given where none has come after so many seconds.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while True:
+                    await self._filled.wait()
+                    data, ended = self._taken()
+                    if data or ended:  # else it was forgotten before we got here
+                        return data, ended
+        return self._taken()
+
+    def _taken(self) -> tuple[bytes, bool]:
+        with self._changed:
+            self._filled.clear()
+            data, self._held = bytes(self._held), bytearray()
+            self._changed.notify()
+            return data, self._ended
 
     def forget(self) -> None:
         """Drop what is held: it was typed before the question that it would answer."""

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import queue
-import re
 import select
 import struct
 import termios
@@ -26,10 +25,6 @@ STEP = 4 << 10
 
 PATIENCE = 1.0
 """Seconds that a terminal which takes nothing has for the last that is written to it."""
-
-DETACH = re.compile(rb"\x1d|\x1b\[93(?::\d*)*;(?:5|69|133|197)(?::1)?u|\x1b\[27;5;93~")
-"""Ctrl-]: as ever; with the keyboard protocol of kitty, whatever lock is on (64, 128); and with
-xterm's modifyOtherKeys. A program that has asked for those has made the keys here so, too."""
 
 RESTORE = b"".join(
     (

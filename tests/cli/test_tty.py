@@ -19,7 +19,7 @@ from support import standing_in_for
 from xterm import Emulator
 
 from daemon.cli import tty as ours
-from daemon.cli.tty import DETACH, RESTORE, Screen, Tty
+from daemon.cli.tty import RESTORE, Screen, Tty
 
 
 @contextmanager
@@ -137,19 +137,6 @@ def test_the_beginning_of_another_screen_pushes_up_what_is_here_and_erases_nothi
 def test_where_output_is_no_terminal_nothing_is_begun():
     with Path(os.devnull).open("wb") as file, standing_in_for(1, file.fileno()):
         assert Tty().beginning(b"\x1bc\x1b[?2004h", first=True) == b""
-
-
-@pytest.mark.parametrize(
-    "key",
-    [b"\x1d", b"\x1b[93;5u", b"\x1b[93;133:1u", b"\x1b[93::93;69u", b"\x1b[27;5;93~"],
-)
-def test_the_key_that_detaches_is_known_in_every_protocol(key):
-    assert DETACH.search(b"typed" + key).start() == 5
-
-
-@pytest.mark.parametrize("key", [b"]", b"\x1b[93u", b"\x1b[93;5:3u", b"\x1b[91;5u", b"\x1b[93;6u"])
-def test_other_keys_do_not_detach(key):
-    assert DETACH.search(key) is None
 
 
 async def test_what_is_shown_comes_in_order_and_the_last_at_the_end():
