@@ -21,18 +21,6 @@ FOLDER = "askpass"
 SECONDS = 60
 """Time to answer one question."""
 
-KEYS = ("core.sshcommand", "core.askpass")
-
-KEYS_READ = ("config", "--null", "--get-regexp", r"^core\.(sshcommand|askpass)$")
-"""How the user's programs are read: both at once."""
-
-
-def configured(listing: bytes) -> tuple[str, str]:
-    """Return `core.sshCommand` and `core.askPass` of what `KEYS_READ` says, empty where not set."""
-    entries = (os.fsdecode(entry).partition("\n") for entry in listing.split(b"\0") if entry)
-    found = {name: value for name, _, value in entries}
-    return found.get(KEYS[0], ""), found.get(KEYS[1], "")
-
 
 def limited(said: str, state_dir: Path, environ: Mapping[str, str]) -> str | None:
     """Return a program that asks as the user's own does, but not for ever; None where none asks.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.core.errand import OUTPUT_BYTES, Asked, Ended, Finished, Watch
-from domains.git.asking import KEYS_READ, configured, limited
+from domains.git.asking import limited
 from domains.git.blocking import LOOKED_AFTER, waited_for
 from domains.git.configuration import SWITCHED_OFF
 from domains.git.events import (
@@ -24,6 +24,13 @@ from domains.git.looks import SECONDS
 from domains.git.programs import OPTIONS, REMOTE, command_of, elsewhere, ssh_command, variables
 from domains.git.progress import Stage, parse_progress
 from domains.git.repository import Repository
+from domains.git.users_programs import (
+    KEYS_READ,
+    Restored,
+    configured,
+    restored,
+    ssh_program,
+)
 
 if TYPE_CHECKING:
     from domains.git.desk import Desk
@@ -70,6 +77,7 @@ class Work:
         self._switched: tuple[str, ...] = () if trusted else SWITCHED_OFF
         self._wrapped = False
         self._asks: dict[str, str] | None = None
+        self._restored = Restored()
         self._stage = ""
         self._told = 0.0
 
@@ -149,7 +157,9 @@ class Work:
         remote = command_of(args) in REMOTE
         if remote or (self.trusted and not self.reads and args != KEYS_READ):
             own |= await self._asking()  # any may fetch what a partial clone lacks
-        once = self.once
+            if self.trusted and not elsewhere(args):
+                own |= self._restored.variables
+        once = self.once if args != KEYS_READ else None  # a helper may hold a password
         marks: tuple[str, ...] = ()
         if once is not None:
             if (known := once.known(args)) is not None:
@@ -172,6 +182,8 @@ class Work:
         )
         looks = self._desk.looks
         finished = await (looks.run(self.root, running, seconds) if self.reads else running)
+        if words := self._restored.words:
+            finished = finished._replace(stderr=finished.stderr.replace(words, ""))
         if once is not None:
             once.ended(args, finished)
         return finished
@@ -183,12 +195,20 @@ class Work:
     async def _asking(self) -> dict[str, str]:
         """Have the user's own ssh ask nobody, and the user's askpass not wait for ever."""
         if self._asks is None:
-            said, asks = configured((await self.run(*KEYS_READ, ok=(0, 1))).stdout)
-            program = await asyncio.to_thread(limited, asks, self._desk.state_dir, os.environ)
-            self._asks = {"GIT_SSH_COMMAND": ssh_command(os.environ, said)}
-            if program is not None:
-                self._asks["GIT_ASKPASS"] = program
+            entries = configured((await self.run(*KEYS_READ, ok=(0, 1))).stdout)
+            self._asks = await asyncio.to_thread(self._programs, entries)
         return self._asks
+
+    def _programs(self, entries: list[tuple[str, str]]) -> dict[str, str]:
+        state_dir, own = self._desk.state_dir, dict(entries)
+        ssh = ssh_command(os.environ, own.get("core.sshcommand", ""))
+        found = {"GIT_SSH_COMMAND": ssh_program(ssh, state_dir, os.environ)}
+        askpass = limited(own.get("core.askpass", ""), state_dir, os.environ)
+        if askpass is not None:
+            found["GIT_ASKPASS"] = askpass
+        if self.trusted:
+            self._restored = restored(entries, state_dir, os.environ)
+        return found
 
     async def _hooks(self) -> tuple[str, ...]:
         """Have the repository's hooks run with the environment of the user's own git."""
