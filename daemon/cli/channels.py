@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import sys
 import time
 from typing import Any
 
@@ -12,9 +14,10 @@ from daemon.cli.connect import add_connection, client
 from daemon.cli.job import note
 from daemon.cli.printing import complain, say, say_json
 from daemon.cli.reader import ends_with_its_reader
+from daemon.cli.shell import WITHIN
 from daemon.client import Client, Message
 from daemon.core.channels import is_pattern, parse_channel
-from daemon.core.errors import BadRequest
+from daemon.core.errors import BadRequest, Conflict
 
 OFFSET_DIGITS = 18
 """More than any offset has."""
@@ -40,9 +43,13 @@ def add_commands(commands: Any) -> None:
 async def tail(args: argparse.Namespace) -> int:
     """Print the events of channels."""
     channels = list(dict.fromkeys(parse_channel(name) for name in args.channel))
-    since = _offset(args.since)
+    _offset(args.since)
     if args.no_follow and any(is_pattern(name) for name in channels):
         raise BadRequest("a pattern is live only: name channels with --no-follow")
+
+    own = _own_terminal(args)
+    if own in channels:
+        raise Conflict("this terminal would print its own output without end; tail it elsewhere")
 
     def on_status(status: str, detail: str) -> None:
         if status == "gap":
@@ -51,7 +58,7 @@ async def tail(args: argparse.Namespace) -> int:
             note("the connection broke; connecting again (Ctrl-C ends)")
 
     async with client(args, on_status=on_status) as daemon:
-        following = [asyncio.ensure_future(_follow(daemon, n, since, args)) for n in channels]
+        following = [asyncio.ensure_future(_follow(daemon, n, args, own)) for n in channels]
         try:
             await asyncio.gather(*following)  # the first failure ends all, as itself
         finally:
@@ -61,12 +68,23 @@ async def tail(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _follow(daemon: Client, name: str, since: int, args: argparse.Namespace) -> None:
+def _own_terminal(args: argparse.Namespace) -> str:
+    """Return the channel of the terminal of ours that this is printed to; empty outside of one."""
+    within = os.environ.get(WITHIN)
+    shown = within and not args.no_follow and sys.stdout.isatty()
+    return f"shell:terminal:{within}" if shown else ""
+
+
+async def _follow(daemon: Client, name: str, args: argparse.Namespace, own: str) -> None:
+    """Print the events of a channel; of a pattern all but those that printing makes."""
+    since = _offset(args.since)
     if args.no_follow:
         messages = daemon.history(name, since=since)
     else:
         messages = daemon.subscribe(name, since=None if is_pattern(name) else since)
     async for message in messages:
+        if message.channel == own:
+            continue
         await asyncio.to_thread(_print, message, as_json=args.json)
 
 

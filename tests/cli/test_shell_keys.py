@@ -169,3 +169,28 @@ def test_one_that_shows_a_terminal_in_itself_is_refused_with_a_sentence(
     assert seat.end() == 0
     listed = {each["id"]: each for each in json.loads(agentcmd("shell", "list", "--json").stdout)}
     assert {listed[each]["state"] for each in (id_, inner)} == {"running"}
+
+
+def test_one_that_prints_its_own_output_is_refused_and_a_pattern_leaves_it_out(
+    terminal, environ, agentcmd
+):
+    ours = f"{sys.executable} -m daemon tail --state-dir {environ['AGENTCMD_SERVER__STATE_DIR']}"
+    seat = terminal("shell", "--", "sh")
+    seat.type(f"{WITHIN}\r".encode())
+    seat.until(b"ready\r\n")
+    id_ = re.search(rb"terminal (\w+);", seat.seen)[1].decode()
+    seat.type(f"{ours} shell:terminal:{id_}; say $?\r".encode())
+    assert b"its own output without end" in seat.until(b"[code 1]\r\n")
+    seat.seen = b""
+    seat.type(f"{ours} 'shell:*'\r".encode())
+    command = ["sh", "-c", "while sleep 0.1; do echo elsewhere; done"]
+    made = agentcmd("call", "shell.create", json.dumps({"command": command}))
+    other = json.loads(made.stdout)["terminalId"]
+    for _ in range(2):
+        seat.until(f" shell:terminal:{other} #".encode())
+        seat.until(b"elsewhere")
+        assert f" shell:terminal:{id_} #".encode() not in seat.seen
+        seat.seen = b""
+    agentcmd("shell", "close", other)
+    seat.type(b"\x1d")
+    assert seat.end() == 0
