@@ -24,7 +24,8 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def carry(source: Place, target: Place) -> None:
     """Move from one place to another; Conflict where the name is taken.
 
-    A copy gets its name once it is complete, and the source is deleted after that.
+    A copy gets its name once it is complete. The source is renamed before it is deleted: where that
+    is refused it is whole, and the copy goes.
     """
     try:
         move(source, target)
@@ -33,14 +34,21 @@ def carry(source: Place, target: Place) -> None:
     else:
         return
     name = f".agentcmd-{secrets.token_hex(16)}.tmp"
+    copied = Place(target.folder, target.name, target.parts, None)
+    leaving = Place(source.folder, name, (*source.parts[:-1], name), None)
     unfinished = Place(target.folder, name, (*target.parts[:-1], name), None)
     try:
         _copy(source.folder, target.folder, source.name, name)
         move(unfinished, target)
     except BaseException:
-        _delete(unfinished)
+        delete(unfinished)
         raise
-    _delete(source)
+    try:
+        os.rename(source.name, name, src_dir_fd=source.folder, dst_dir_fd=source.folder)
+    except BaseException:
+        delete(copied)
+        raise
+    delete(leaving)
 
 
 def _copy(source: int, target: int, name: str, to: str, depth: int = 0) -> None:
@@ -88,10 +96,14 @@ def _copy_file(source: int, target: int, name: str, to: str) -> None:
         os.fsync(new.fileno())
 
 
-def _delete(place: Place) -> None:
+def delete(place: Place) -> None:
+    """Delete a file or a folder with all in it, folders that cannot be written too."""
     with contextlib.suppress(FileNotFoundError):
         found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            shutil.rmtree(place.name, dir_fd=place.folder)
-        else:
+        if not stat.S_ISDIR(found.st_mode):
             os.unlink(place.name, dir_fd=place.folder)
+            return
+        for _, _, _, folder in os.fwalk(place.name, dir_fd=place.folder):
+            with contextlib.suppress(OSError):
+                os.fchmod(folder, 0o700)
+        shutil.rmtree(place.name, dir_fd=place.folder)

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import secrets
-import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import msgspec
 from daemon.core.errors import BadRequest, Conflict, NotFound
 from domains.file.commands.discarding import Discarded
 from domains.file.disk.carrying import carry
+from domains.file.disk.carrying import delete as delete_for_good
 from domains.file.disk.containment import (
     FOLDER,
     Place,
@@ -143,8 +143,10 @@ def _purge(trash: int, before: float) -> int:
         for name in os.listdir(trash):
             note = _read(trash, name[:-5]) if name.endswith(".json") else None
             if note is not None and note.deleted_at < before:
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(note.trash_id, dir_fd=trash)
+                try:
+                    delete_for_good(Place(trash, note.trash_id, (note.trash_id,), None))
+                except OSError:
+                    continue  # so that it keeps no others from going
                 _drop(trash, note.trash_id)
                 count += 1
     return count

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -119,6 +123,60 @@ def test_what_lies_on_another_disk_is_copied_there_and_back(
         trash.delete(kept, ["dir"], recursive=True, user="ada")
     assert sorted(path.name for path in (own / "dir").iterdir()) == ["fifo", "inner", "link"]
     assert trash.discarded(kept) == []
+    assert list(Path(kept.path).iterdir()) == []
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """Return a folder of a user whom permissions hold for; root is another one meanwhile."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    own, nobody = os.geteuid(), 65534
+    if own == 0:
+        os.chown(folder, nobody, nobody)
+        os.seteuid(nobody)
+    try:
+        yield folder
+    finally:
+        os.seteuid(own)
+        for path, _, _ in os.walk(folder):
+            Path(path).chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def test_what_cannot_leave_for_another_disk_stays_whole_and_leaves_no_copy(
+    unprivileged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = unprivileged / "own"
+    (own / "fixed" / "dir").mkdir(parents=True)
+    for name in ("f", "dir/x", "dir/y"):
+        (own / "fixed" / name).write_text("1")
+    (own / "fixed").chmod(0o555)
+    kept = Bin(str(unprivileged / "all"), str(own))
+    real = moving._rename_to_free
+
+    def between_disks(source: moving.Place, target: moving.Place) -> None:
+        if os.fstat(source.folder).st_ino != os.fstat(target.folder).st_ino:
+            _other_disk()
+        real(source, target)
+
+    monkeypatch.setattr(moving, "_rename_to_free", between_disks)
+    for name in ("f", "dir"):
+        with pytest.raises(Conflict, match="refuses"):
+            trash.delete(kept, ["fixed", name], recursive=True, user="ada")
+    there = sorted(str(path.relative_to(own / "fixed")) for path in (own / "fixed").rglob("*"))
+    assert there == ["dir", "dir/x", "dir/y", "f"]
+    assert list(Path(kept.path).iterdir()) == []
+
+
+def test_folders_that_cannot_be_written_are_purged_as_all_others(unprivileged: Path) -> None:
+    own = unprivileged / "own"
+    kept = Bin(str(unprivileged / "all"), str(own))
+    for name in ("a", "b"):
+        (own / name / "fixed").mkdir(parents=True)
+        (own / name / "fixed" / "x").write_text("1")
+        (own / name / "fixed").chmod(0o555)
+        trash.delete(kept, [name], recursive=True, user="ada")
+    assert trash.purge(kept.all, time.time() + 1) == 2
     assert list(Path(kept.path).iterdir()) == []
 
 
