@@ -125,6 +125,21 @@ async def test_a_rename_replaces_nothing_unasked(plain):
         await plain.ask("rename", "gone", to="there")
 
 
+async def test_a_file_renamed_to_another_name_of_it_has_that_name_alone(plain):
+    (plain.path / "a").write_text("1")
+    (plain.path / "sub").mkdir()
+    for target in ("b", "sub/a"):
+        os.link(plain.path / "a", plain.path / target)
+        with pytest.raises(Conflict):
+            await plain.ask("rename", "a", to=target)
+        assert (await plain.ask("rename", "a", to=target, overwrite=True))["replaced"]
+        assert not (plain.path / "a").exists()
+        assert (plain.path / target).read_text() == "1"
+        await plain.ask("rename", target, to=target, overwrite=True)
+        await plain.ask("rename", target, to="a")
+    assert sorted(path.name for path in plain.path.rglob("*")) == ["a", "sub"]
+
+
 async def test_of_a_symlink_the_link_is_renamed_and_deleted(plain):
     (plain.path / "f").write_text("x")
     (plain.path / "link").symlink_to("/etc/passwd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -39,10 +40,10 @@ def rename(root: str, parts: Sequence[str], to: Sequence[str], asked: RenameFile
             raise _taken(target)
         require_inside(source.folder, root, source.parts[:-1])
         require_inside(target.folder, root, target.parts[:-1])
+        replaced = target.found is not None and not _same_name(source, target)
         move(source, target, overwrite=asked.overwrite)
         sync(source.folder)
         sync(target.folder)
-        replaced = target.found is not None and not _same_name(source, target)
     return Renamed(project_id=asked.project_id, path=shown(parts), to=shown(to), replaced=replaced)
 
 
@@ -56,7 +57,9 @@ def require_movable(place: Place) -> None:
 def move(source: Place, target: Place, *, overwrite: bool = False) -> None:
     """Rename from one place to another; Conflict where the name is taken, unless `overwrite`."""
     try:
-        if overwrite or _same_name(source, target):
+        if overwrite and _are_hard_links(source, target):  # rename(2) leaves both then
+            os.unlink(source.name, dir_fd=source.folder)
+        elif overwrite or _same_name(source, target):
             os.rename(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
         else:
             _rename_to_free(source, target)
@@ -87,6 +90,20 @@ def _same_name(source: Place, target: Place) -> bool:
     return source.name == target.name or not {source.name, target.name} <= set(
         os.listdir(source.folder)  # noqa: PTH208
     )
+
+
+def _are_hard_links(source: Place, target: Place) -> bool:
+    """Return whether both names are there, of one file."""
+    if source.found is None or target.found is None or stat.S_ISDIR(source.found.st_mode):
+        return False
+    old = os.stat(source.name, dir_fd=source.folder, follow_symlinks=False)
+    new = os.stat(target.name, dir_fd=target.folder, follow_symlinks=False)
+    if not os.path.samestat(old, new):
+        return False
+    if not os.path.samestat(os.fstat(source.folder), os.fstat(target.folder)):
+        return True
+    names = {source.name, target.name}
+    return len(names) == 2 and names <= set(os.listdir(source.folder))  # noqa: PTH208
 
 
 def _rename_to_free(source: Place, target: Place) -> None:
