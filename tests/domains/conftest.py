@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +28,20 @@ async def plain(running: Running, tmp_path: Path) -> AsyncIterator[Files]:
     (tmp_path / "own").mkdir()
     async with running.client() as client:
         yield Files(client, await added(client, tmp_path / "own"), tmp_path / "own")
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """Return a folder of a user whom permissions hold for; root is another one meanwhile."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    own, nobody = os.geteuid(), 65534
+    if own == 0:
+        os.chown(folder, nobody, nobody)
+        os.seteuid(nobody)
+    try:
+        yield folder
+    finally:
+        os.seteuid(own)
+        for path, _, _ in os.walk(folder):
+            Path(path).chmod(0o700)
+        shutil.rmtree(folder)

@@ -30,6 +30,7 @@ def write(root: str, parts: Sequence[str], asked: WriteFile, data: bytes) -> Wri
             raise BadRequest("that is the project's folder; name a file in it")
         if place.found is not None:
             require_regular(place.found, place.parts)
+            _require_writable(place)
         _require_expected(place, asked.expected)
         with _temporary(place) as name:
             _fill(place, name, data, executable=asked.executable)
@@ -65,6 +66,16 @@ def sync(folder: int) -> None:
     """See that new names in a folder are on the disk, where its file system can."""
     with contextlib.suppress(OSError):
         os.fsync(folder)
+
+
+def _require_writable(place: Place) -> None:
+    """Raise Conflict for a file that is protected: to take its name only its folder counts."""
+    own = os.access in os.supports_effective_ids
+    if not os.access(place.name, os.W_OK, dir_fd=place.folder, effective_ids=own):
+        raise Conflict(
+            f"the system refuses that to the daemon's user: {shown(place.parts)} is protected from "
+            "writing; give it write permission first"
+        )
 
 
 def _require_expected(place: Place, expected: str | None) -> None:

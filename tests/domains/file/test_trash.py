@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -124,23 +121,6 @@ def test_what_lies_on_another_disk_is_copied_there_and_back(
     assert sorted(path.name for path in (own / "dir").iterdir()) == ["fifo", "inner", "link"]
     assert trash.discarded(kept) == []
     assert list(Path(kept.path).iterdir()) == []
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[Path]:
-    """Return a folder of a user whom permissions hold for; root is another one meanwhile."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    own, nobody = os.geteuid(), 65534
-    if own == 0:
-        os.chown(folder, nobody, nobody)
-        os.seteuid(nobody)
-    try:
-        yield folder
-    finally:
-        os.seteuid(own)
-        for path, _, _ in os.walk(folder):
-            Path(path).chmod(0o700)
-        shutil.rmtree(folder)
 
 
 def test_what_cannot_leave_for_another_disk_stays_whole_and_leaves_no_copy(
