@@ -18,6 +18,7 @@ from daemon.core.bus import EventBus
 from daemon.core.launcher import Launcher
 from daemon.core.store import Store
 from domains.git.once import Once, changes
+from domains.git.work import Work
 from domains.workflow.engine import Engine
 from domains.workflow.events import StepCompleted
 from domains.workflow.inbox import Inbox
@@ -51,6 +52,7 @@ WORKSPACES: dict[str, tuple[type, str]] = {
 GIT: dict[str, tuple[type, str]] = {
     "git-begun": (Once, "begins"),
     "git-result": (Once, "ended"),
+    "git-process": (Work, "_run"),
 }
 """When a git process is about to change something, and when nobody has written down that it has."""
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from daemon.core.errors import Conflict
 from daemon.core.ids import new_id
 from domains.git.desk import Work
+from domains.git.traces import has_cloned
 
 UNFINISHED = ".agentcmd-clone-"
 """What the folder's name begins with while git writes it."""
@@ -45,6 +46,12 @@ async def arriving(git: Work, path: str | None) -> AsyncIterator[str]:
     except BaseException:
         await asyncio.shield(asyncio.to_thread(_remove, arrival.folder))
         raise
+
+
+async def has_arrived(git: Work, path: str | None) -> bool:
+    """Return whether this operation had its clone in its place before the daemon died."""
+    place = Path(git.root, path or "")
+    return git.once is not None and await asyncio.to_thread(has_cloned, git.id, place)
 
 
 def recover_clone(claimed: str) -> None:

@@ -17,18 +17,10 @@ from domains.git.desk import Work
 from domains.git.failures import explained, last_words
 from domains.git.locks import remove_left
 from domains.git.messages import KEPT
-from domains.git.standing import under_way
+from domains.git.standing import stopped_commit, under_way
 
 ANY = tuple(range(256))
 """Exit codes that are looked at here: git has several for a conflict."""
-
-STOPPED_AT = {
-    "rebase": "REBASE_HEAD",
-    "cherry-pick": "CHERRY_PICK_HEAD",
-    "revert": "REVERT_HEAD",
-    "merge": "MERGE_HEAD",
-}
-"""Where git notes the commit that it could not merge; a REBASE_HEAD may be left of one before."""
 
 _OVERWRITTEN = re.compile(
     r"changes(?: to the following files)? would be overwritten|"
@@ -133,10 +125,7 @@ async def stopped_at(git: Work, doing: str, found: Sequence[ConflictedFile]) -> 
 
 def _commit_at(git_dir: str) -> str | None:
     """Give the commit that could not be merged."""
-    name = STOPPED_AT.get(under_way(git_dir) or "")
-    with contextlib.suppress(OSError, IndexError):
-        return (Path(git_dir) / name).read_text().split()[0] if name else None
-    return None
+    return stopped_commit(git_dir, under_way(git_dir) or "") or None
 
 
 def squashing(git: Work) -> bool:

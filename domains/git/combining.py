@@ -14,7 +14,6 @@ from daemon.core.errand import Finished
 from daemon.core.errors import BadRequest, Conflict
 from domains.git.arguments import branch_name, revision
 from domains.git.carrying import (
-    STOPPED_AT,
     begin,
     carry,
     count,
@@ -37,8 +36,9 @@ from domains.git.commands.combining import (
 from domains.git.conflicts import conflicts
 from domains.git.desk import Desk, Work
 from domains.git.messages import FROM_INPUT, keep_end, message_bytes, prepared
+from domains.git.once import STOPPED
 from domains.git.skipped import COMMIT, MERGE, PICK, REBASE, skipped
-from domains.git.standing import under_way
+from domains.git.standing import stopped_commit, under_way
 
 
 class Combining:
@@ -147,9 +147,10 @@ class Combining:
     async def abort(self, command: Abort, caller: Caller) -> Aborted:
         """Give up what is under way."""
         async with self._desk.at_work(command, caller) as git:
-            what = await asyncio.to_thread(under_way, git.repository.git_dir)
+            what = await _under_way(git)
             if what is None:
-                if not await asyncio.to_thread(squashing, git) or not await conflicts(git):
+                squashes = await git.observed("a squash", lambda: _word(squashing(git)))
+                if not squashes or not await conflicts(git):
                     raise Conflict("nothing is under way: there is nothing to abort")
                 await git.run("reset", "--merge")
                 return Aborted(aborted="merge", head=await head_of(git))
@@ -159,12 +160,22 @@ class Combining:
 
 async def _required(git: Work, verb: str) -> str:
     """Tell what is under way; Conflict where nothing is that one could go on with."""
-    what = await asyncio.to_thread(under_way, git.repository.git_dir)
+    what = await _under_way(git)
     if what is None:
         raise Conflict(f"nothing is under way: there is nothing to {verb}")
     if what == "bisect":
         raise Conflict("a bisect is under way, which goes on by 'git bisect'; or run abort")
     return what
+
+
+async def _under_way(git: Work) -> str | None:
+    """Tell what was under way when this began; it may be done, and the daemon another one."""
+    found = await git.observed("under way", lambda: under_way(git.repository.git_dir) or "")
+    return found or None
+
+
+def _word(said: bool) -> str:
+    return "yes" if said else ""
 
 
 async def _check_parents(git: Work, commits: Sequence[str], mainline: int | None) -> None:
@@ -182,8 +193,10 @@ async def _check_parents(git: Work, commits: Sequence[str], mainline: int | None
 
 async def _go_on(git: Work, what: str, how: str) -> Combined:
     before = await head_of(git)
-    onto, tip = await asyncio.to_thread(_rebasing, git.repository.git_dir)
-    if how == "--continue" and what != "rebase" and await asyncio.to_thread(_is_at_one, git, what):
+    found = await git.observed("a rebase", lambda: "\n".join(_rebasing(git.repository.git_dir)))
+    onto, tip = found.split("\n")
+    at_one = await git.observed(STOPPED, lambda: stopped_commit(git.repository.git_dir, what))
+    if how == "--continue" and what != "rebase" and at_one:
         await _commit(git, what)  # git's own way reads its message for comments
         if await asyncio.to_thread(under_way, git.repository.git_dir) is None:
             return await _combined(git, before)
@@ -200,11 +213,6 @@ async def _commit(git: Work, what: str, message: bytes = b"") -> None:
     said = message or await prepared(git)
     words = FROM_INPUT if said else ("--no-edit", "--cleanup=strip")
     await carry(git, what, "commit", "--quiet", *words, stdin=said or None)
-
-
-def _is_at_one(git: Work, what: str) -> bool:
-    """Return whether it has stopped at a commit that is not made yet."""
-    return Path(git.repository.git_dir, STOPPED_AT[what]).exists()
 
 
 def _rebasing(git_dir: str) -> tuple[str, str]:

@@ -15,12 +15,11 @@ from daemon.core.errand import Finished
 from daemon.core.errors import Unavailable
 from daemon.core.ids import new_id
 from domains.git.desk import Work
-from domains.git.differences import Change, State
+from domains.git.differences import Change, State, state_of
 from domains.git.looks import COPYING
+from domains.git.once import PREFIX
 from domains.git.raw_files import Settings, converted, settings
-
-PREFIX = "refs/agentcmd/"
-"""Below it are all of our refs: neither branches nor tags, so nothing that git pushes by itself."""
+from domains.git.work import SCRATCH_INDEX
 
 HEAD = "HEAD"
 
@@ -57,7 +56,7 @@ class CopiedIndex:
         self, *args: str, stdin: bytes | None = None, ok: tuple[int, ...] = (0,)
     ) -> Finished:
         """Run git with it."""
-        env = {"GIT_INDEX_FILE": self.path, **_IDENTITY}
+        env = {SCRATCH_INDEX: self.path, **_IDENTITY}
         return await self._git.run(*QUIET, *args, stdin=stdin, ok=ok, env=env, seconds=COPYING)
 
     async def state(self) -> State:
@@ -71,6 +70,20 @@ class CopiedIndex:
             self._settings = await settings(self.run)
         raw = await converted(self.run, self._git.root, self._settings)
         return State(tree, raw, await self._raw_commit(raw) if raw else "")
+
+    async def earlier(self, ref: str) -> State | None:
+        """Give the state that is kept under a ref; None where there is none."""
+        args = ("rev-parse", "--quiet", "--verify", f"{ref}^{{tree}}")
+        tree = _said(await self.run(*args, ok=(0, 1)))
+        return (await state_of(self, ref))._replace(tree=tree) if tree else None
+
+    async def with_more(self, tree: str, more: Sequence[Change]) -> str:
+        """Give the tree that is another one with more in it."""
+        async with self._other() as other:
+            await other.run("read-tree", tree)
+            said = index_info(more, b"0" * len(tree))
+            await other.run("update-index", "-z", "--index-info", stdin=said)
+            return await other.written()
 
     async def _raw_commit(self, raw: Mapping[bytes, bytes]) -> str:
         """Make a commit of these blobs, at their paths."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from daemon.core.errand import Finished
 from domains.git.raw_files import REGULAR
-from domains.git.work import Work
 
 SUBMODULE = b"160000"
 """The mode of a submodule in a tree."""
@@ -17,6 +17,13 @@ NOTHING = b"000000"
 
 _NOTE = "Raw-files: "
 _NONE = "none"
+
+
+class Runs(Protocol):
+    """What runs git: a work, or what runs it with an index of its own."""
+
+    async def run(self, *args: str) -> Finished:
+        """Run `git ARGS`."""
 
 
 class Change(NamedTuple):
@@ -67,7 +74,7 @@ def without_note(message: str) -> str:
     return above.rstrip("\n") if last.startswith(_NOTE) else message.strip("\n")
 
 
-async def state_of(git: Work, commit: str) -> State:
+async def state_of(git: Runs, commit: str) -> State:
     """Return the state that a snapshot holds."""
     said = await git.run("cat-file", "commit", "--end-of-options", commit)
     last = said.stdout.decode(errors="replace").rstrip("\n").rpartition("\n")[2]
@@ -76,10 +83,11 @@ async def state_of(git: Work, commit: str) -> State:
     raw_commit = last.removeprefix(_NOTE)
     if raw_commit == _NONE:
         return State(commit, {})
-    return State(commit, {path: id_ for path, (_, id_) in (await _files(git, raw_commit)).items()})
+    raw = {path: id_ for path, (_, id_) in (await _files(git, raw_commit)).items()}
+    return State(commit, raw, raw_commit)
 
 
-async def differences(git: Work, old: State, new: State) -> list[Change]:
+async def differences(git: Runs, old: State, new: State) -> list[Change]:
     """List how one snapshot differs from another."""
     found = {each.path: each for each in await changes(git, old.tree, new.tree)}
     if new.raw is None:
@@ -99,7 +107,7 @@ async def differences(git: Work, old: State, new: State) -> list[Change]:
     return sorted(found.values())
 
 
-async def changes(git: Work, old: str, new: str) -> list[Change]:
+async def changes(git: Runs, old: str, new: str) -> list[Change]:
     """List how one tree differs from another, with names as bytes."""
     finished = await git.run(
         *("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-ext-diff", "--no-textconv"),
@@ -118,7 +126,7 @@ def _changes_of(output: bytes) -> list[Change]:
     return found
 
 
-async def _files(git: Work, tree: str) -> dict[bytes, tuple[bytes, bytes]]:
+async def _files(git: Runs, tree: str) -> dict[bytes, tuple[bytes, bytes]]:
     """List the regular files of a tree with their modes and blobs."""
     said = await git.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", tree)
     return await asyncio.to_thread(lambda: dict(_regular(said.stdout.split(b"\0")[:-1])))

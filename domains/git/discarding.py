@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import Conflict, NotFound
-from daemon.core.ids import new_id
 from domains.git import snapshots
 from domains.git.arguments import revision
 from domains.git.carrying import resolve
@@ -25,7 +24,8 @@ from domains.git.commands.staging import (
 )
 from domains.git.desk import Desk, Work
 from domains.git.differences import SUBMODULE, Change, changes, without_note
-from domains.git.snapshots import DISCARDED, Below
+from domains.git.once import DISCARDED
+from domains.git.snapshots import Below
 from domains.git.staging import chosen
 from domains.git.submodules import check_out
 
@@ -57,7 +57,7 @@ class Discarding:
             if not wanted:
                 untracked = "" if command.untracked else "; for new files say untracked: true"
                 raise Conflict(f"there is nothing to discard there{untracked}")
-            id_ = new_id()
+            id_ = await snapshots.name_for(git)
             links = [each for each in wanted if each.mode == SUBMODULE]
             files = [each for each in wanted if each.mode != SUBMODULE]
             async with snapshots.kept(git, DISCARDED + id_, _message(git)) as lost:
@@ -81,7 +81,7 @@ class Discarding:
                     f"nothing is kept as {command.discard_id}: see git.discard_list; it is kept "
                     f"for {KEPT / 86400:.0f} days"
                 )
-            undo = new_id()
+            undo = await snapshots.name_for(git)
             restored = await snapshots.restore(
                 git,
                 commit,
@@ -147,7 +147,7 @@ class Discarding:
             if command.mode != "hard":
                 await git.run(*args)
                 return WasReset(commit=commit, before=before)
-            id_ = new_id()
+            id_ = await snapshots.name_for(git)
             async with snapshots.kept(git, DISCARDED + id_, _message(git)) as lost:
                 await git.run(*args)
             await snapshots.prune(git, DISCARDED, self._desk.calendar.now() - KEPT)

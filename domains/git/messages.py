@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def message_bytes(text: str) -> bytes:
 
 async def prepared(git: Work) -> bytes | None:
     """Return the message that git has prepared for what stopped at conflicts, without its hint."""
-    return await asyncio.to_thread(_prepared, Path(git.repository.git_dir, "MERGE_MSG"))
+    path = Path(git.repository.git_dir, "MERGE_MSG")
+    said = await git.observed("a message", lambda: os.fsdecode(_prepared(path) or b""))
+    return os.fsencode(said) or None
 
 
 def _prepared(path: Path) -> bytes | None:
@@ -64,12 +67,13 @@ def without_hint(said: bytes) -> bytes:
 async def keep_end(git: Work) -> None:
     """Take back the newline that a rebase adds to the message of what it has stopped at."""
     place = Path(git.repository.git_dir, "rebase-merge")
-    if not await asyncio.to_thread((place / "message").is_file):
+    path = place / "message"
+    if not await git.observed("a rebase's message", lambda: "yes" if path.is_file() else ""):
         return
     stopped = await git.run("cat-file", "commit", "REBASE_HEAD", ok=(0, 128))
     if not stopped.code:
         message = stopped.stdout.partition(b"\n\n")[2]
-        await asyncio.to_thread(_keep_end, place / "message", message)
+        await asyncio.to_thread(_keep_end, path, message)
 
 
 def _keep_end(path: Path, message: bytes) -> None:

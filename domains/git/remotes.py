@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from daemon.core.commands import Caller, handles
 from daemon.core.errors import BadRequest, Conflict, NotFound
 from domains.git.arguments import branch_name, relative_path, remote_url
-from domains.git.arrival import arriving
+from domains.git.arrival import arriving, has_arrived
 from domains.git.commands.remotes import (
     AddRemote,
     Clone,
@@ -63,11 +63,12 @@ class Remotes:
             options.append(f"--depth={command.depth}")
         async with self._desk.at_work(command, caller, needs_repository=False) as git:
             await self._require_harmless(git, [url])
-            async with arriving(git, path) as folder:
-                await git.run("clone", *options, "--", url, folder)
-                filled = Filled([], [])
-                if command.recurse:
-                    filled = await fill(self._desk, git, caller, folder=folder)
+            filled = Filled([], [])
+            if not await has_arrived(git, path):
+                async with arriving(git, path) as folder:
+                    await git.run("clone", *options, "--", url, folder)
+                    if command.recurse:
+                        filled = await fill(self._desk, git, caller, folder=folder)
             where = ("-C", f"./{path}") if path else ()
             head = await git.text(*where, "rev-parse", "-q", "--verify", "HEAD", ok=(0, 1))
             branch = await git.text(*where, "symbolic-ref", "-q", "--short", "HEAD", ok=(0, 1))

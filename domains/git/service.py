@@ -20,7 +20,7 @@ from daemon.core.ids import new_id
 from daemon.core.journal import Journal
 from daemon.core.supervisor import Supervisor
 from daemon.core.task import Tasks, TaskSettings
-from domains.git import once
+from domains.git import once, traces
 from domains.git.arrival import recover_clone
 from domains.git.branching import Branching
 from domains.git.changes import Changes
@@ -158,7 +158,7 @@ class GitService:
             self._since_pruned = 0
             once.prune(self._journal)
         repository = await self._looked_up(command)
-        self._desk.once[id_] = await once.settled(self._journal, id_, repository)
+        self._desk.once[id_] = await traces.settled(self._journal, id_, repository)
 
     async def _looked_up(self, command: GitCommand) -> Repository | None:
         try:
@@ -174,7 +174,7 @@ class GitService:
         repository = await self._looked_up(
             GitCommand(project_id=command.project_id, worktree=command.worktree)
         )
-        known = await once.is_known(self._journal, id_, repository)
+        known = await traces.is_known(self._journal, id_, repository)
         return OperationOutcome(operation_id=id_, known=known)
 
     @handles(CancelOperation)

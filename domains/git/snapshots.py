@@ -21,7 +21,6 @@ from daemon.core.events import Answer
 from daemon.core.ids import new_id
 from domains.git.copied_index import (
     HEAD,
-    PREFIX,
     QUIET,
     CopiedIndex,
     copied_index,
@@ -38,11 +37,9 @@ from domains.git.differences import (
     differences,
     state_of,
 )
+from domains.git.once import DISCARDED, KEPT_AS
 from domains.git.raw_files import REGULAR
 from domains.git.raw_writing import RawFile, write_back
-
-DISCARDED = f"{PREFIX}discarded/"
-"""Where what was overwritten or deleted is kept for a while."""
 
 SHOWN = 1000
 """Paths of a restore that are named; the counts are of all."""
@@ -77,10 +74,29 @@ class Kept:
         self.changes: list[Change] = []
         self.index = index
         self.before = State("", None)
+        self._now = self.before
         self._git = git
         self._message = message
 
-    async def keep(self, state: State) -> None:
+    async def begin(self) -> None:
+        """Keep what stands there now, or stood there when a daemon began this that died."""
+        self._now = await self.index.state()
+        earlier = await self.index.earlier(self.ref) if self._git.once is not None else None
+        if earlier is not None:
+            self.before = earlier
+        else:
+            await self._keep(self._now)
+
+    async def _keep_hidden(self, hidden: list[bytes]) -> None:
+        await self.index.add_ignored(hidden)
+        old, self._now = self._now, await self.index.state()
+        if self.before.same(old):
+            await self._keep(self._now)
+        elif more := await changes(self.index, old.tree, self._now.tree):
+            tree = await self.index.with_more(self.before.tree, more)
+            await self._keep(self.before._replace(tree=tree))
+
+    async def _keep(self, state: State) -> None:
         """Keep what stands there now: should the work break off half-way, it is all there."""
         self.before = state
         await self.index.keep(self.ref, self._message, state)
@@ -93,10 +109,9 @@ class Kept:
         new = [each.path for each in wanted if each.old_mode == NOTHING]
         hidden = await asyncio.to_thread(in_the_way, self._git.root, new)
         if hidden:
-            await self.index.add_ignored(hidden)
-            await self.keep(await self.index.state())
+            await self._keep_hidden(hidden)
         rules = [each for each in wanted if each.path.rpartition(b"/")[2] == b".gitignore"]
-        now, written = self.before.tree, set[bytes]()
+        now, written = self._now.tree, set[bytes]()
         if sparing and rules and any(each.removed for each in wanted):
             now = await _apply(self._git, self.index, now, rules, written)
             wanted = await _without_ignored(self._git, wanted)
@@ -143,9 +158,14 @@ async def kept(git: Work, ref: str, message: str) -> AsyncIterator[Kept]:
     """
     async with copied_index(git) as index:
         found = Kept(git, index, ref, message)
-        await found.keep(await index.state())
+        await found.begin()
         yield found
         await found.close()
+
+
+async def name_for(git: Work) -> str:
+    """Give the name under which something is kept that is thrown away."""
+    return await git.observed(KEPT_AS, new_id)
 
 
 async def restore(
@@ -162,7 +182,7 @@ async def restore(
     With `what_it_changed` only where the commit differs from its parent: what `kept` has kept.
     Index, HEAD and submodules stay as they are.
     """
-    ref = undo_ref or f"{DISCARDED}{new_id()}"
+    ref = undo_ref or f"{DISCARDED}{await name_for(git)}"
     async with kept(git, ref, message) as overwritten:
         now = overwritten.before
         base = await state_of(git, f"{commit}^") if what_it_changed else now

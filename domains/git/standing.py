@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from domains.git.answers import Summary
@@ -19,6 +20,14 @@ UNDER_WAY = (
     ("BISECT_LOG", "bisect"),
 )
 """What stands in the git dir while something waits to be continued or aborted."""
+
+STOPPED_AT = {
+    "rebase": "REBASE_HEAD",
+    "cherry-pick": "CHERRY_PICK_HEAD",
+    "revert": "REVERT_HEAD",
+    "merge": "MERGE_HEAD",
+}
+"""Where git notes the commit that it could not merge; a REBASE_HEAD may be left of one before."""
 
 STATUS = ("status", "--porcelain=v2", "--branch", "--show-stash", "--ahead-behind", "-z")
 
@@ -71,6 +80,14 @@ def under_way(git_dir: str) -> str | None:
     place = Path(git_dir)
     found = next((what for name, what in UNDER_WAY if (place / name).exists()), None)
     return found or _rest(place)
+
+
+def stopped_commit(git_dir: str, what: str) -> str:
+    """Give the commit at which it has stopped; empty where that is none, or made already."""
+    name = STOPPED_AT.get(what)
+    with contextlib.suppress(OSError, IndexError):
+        return (Path(git_dir) / name).read_text().split()[0] if name else ""
+    return ""
 
 
 def _rest(place: Path) -> str | None:

@@ -148,7 +148,8 @@ async def _take_up(git: Work, how: str, found: _Found, *, restore_index: bool) -
             conflicts=msgspec.to_builtins(before[:LISTED]),
         )
     new = await _new_files(git, found)
-    there = await asyncio.to_thread(in_the_way, git.root, new)
+    args = ("stash", how, "--quiet", *(["--index"] if restore_index else []), found.name)
+    there = [] if git.has_run(*args) else await asyncio.to_thread(in_the_way, git.root, new)
     if there:  # git would take up the rest of it
         names = shown(there)
         raise Conflict(
@@ -156,7 +157,6 @@ async def _take_up(git: Work, how: str, found: _Found, *, restore_index: bool) -
             "first",
             paths=names[:LISTED],
         )
-    args = ("stash", how, "--quiet", *(["--index"] if restore_index else []), found.name)
     finished = await git.run(*args, ok=(0, 1, 128))
     if finished.code:
         error = await _refused(git, args, finished)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from domains.git.events import (
 from domains.git.failures import explained
 from domains.git.hooks import wrapped
 from domains.git.looks import SECONDS
+from domains.git.once import observation
 from domains.git.programs import OPTIONS, REMOTE, command_of, elsewhere, ssh_command, variables
 from domains.git.progress import Stage, parse_progress
 from domains.git.repository import Repository
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from domains.git.desk import Desk
     from domains.git.once import Once
 
+SCRATCH_INDEX = "GIT_INDEX_FILE"
+"""Variable of a process with an index that does not outlive the daemon: it is run each time."""
 
 TOLD_EVERY = 0.1
 """Seconds between two words on the progress of one stage."""
@@ -134,6 +137,18 @@ class Work:
             raise await explained(args, finished, self._repository)
         return finished
 
+    async def observed(self, what: str, look: Callable[[], str]) -> str:
+        """Return what a look of ours finds; after the daemon died, what it found before that."""
+        once, args = self.once, observation(what)
+        if once is None:
+            return await asyncio.to_thread(look)
+        if (known := once.known(args)) is not None:
+            return os.fsdecode(known.stdout)
+        await once.begins(args, time.time())
+        found = await asyncio.to_thread(look)
+        once.ended(args, Finished(0, os.fsencode(found), ""))
+        return found
+
     def has_run(self, *args: str) -> bool:
         """Return whether it ran `git ARGS` next, before the daemon died."""
         return self.once is not None and self.once.is_next(args)
@@ -160,6 +175,8 @@ class Work:
             if self.trusted and not elsewhere(args):
                 own |= self._restored.variables
         once = self.once if args != KEYS_READ else None  # a helper may hold a password
+        if SCRATCH_INDEX in env:
+            once = None
         marks: tuple[str, ...] = ()
         if once is not None:
             if (known := once.known(args)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 
+import git_steps
 import pytest
 from flows import Flows
 from repositories import Repo
@@ -92,39 +93,11 @@ def standing(repo):
     }
 
 
-def plain(result):
-    """Leave out of an answer what is another one each time."""
-    hidden = {"discardId"}
-    if isinstance(result, dict):
-        return {key: plain(value) for key, value in result.items() if key not in hidden}
-    if isinstance(result, list):
-        return [plain(each) for each in result]
-    if isinstance(result, str) and (len(result) == 40 or "/" in result):
-        return "..."
-    return result
-
-
 async def carried_out(folder, name, at=""):
     """Run one step with a daemon that dies at a point; gives its result, and what is there."""
-    folder.mkdir()
-    repo, daemon = prepare(folder, name), DyingDaemon(folder / "state")
-    daemon.start(at)
-    try:
-        async with daemon.client() as client:
-            text = f"- {{id: a, git: {OPERATIONS[name]}}}"
-            flow = await (await Flows.of(client, repo.path, flow=text)).start("flow")
-            if at:
-                assert await asyncio.to_thread(daemon.died), f"it did not die at {at}"
-        if at:
-            daemon.close()
-            daemon.start()
-        async with daemon.client() as client:
-            flow.client = client
-            end = await flow.end()
-            assert end["type"] == "completed", end["message"]
-            return plain(await flow.result("a")), standing(repo)
-    finally:
-        daemon.kill()
+    return await git_steps.carried_out(
+        folder, OPERATIONS[name], lambda place: prepare(place, name), standing, at
+    )
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
