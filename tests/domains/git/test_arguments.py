@@ -132,7 +132,7 @@ def test_only_keys_that_are_known_as_harmless_are_harmless():
         ]
     )
     found = list(running(listing, Repository("/own", "/own/.git", "/own/.git")))
-    assert [key for key, _ in found] == [
+    assert [each.key for each in found] == [
         "core.newer",
         "remote.a.b.newer",
         "remote.x",
