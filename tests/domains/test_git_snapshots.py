@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from repositories import Repo
 
 from daemon.core.errors import TooLarge, Unavailable
-from domains.git import snapshots
+from domains.git import once, snapshots
 from domains.git.checkpoints import Checkpoints
 from domains.git.desk import Desk
 from domains.git.locks import remove_copies
@@ -307,7 +307,7 @@ async def test_hooks_of_a_trusted_project_see_nothing_of_it(desk, tmp_path, monk
     repo.write("a", "two\n")
     async with desk.quietly(str(repo.path)) as git:
         await snapshots.restore(git, commit, None)
-        await snapshots.prune(git, snapshots.PREFIX, time.time() + 9)
+        await snapshots.prune(git, once.PREFIX, time.time() + 9)
     assert not (tmp_path / "ran").exists()
 
 
