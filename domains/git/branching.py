@@ -55,7 +55,8 @@ class Branching:
                 # By its name, so that the branch can follow one of a remote.
                 await git.run("branch", "--end-of-options", name, *([start] if start else []))
             (commit,) = await resolve(git, [HEADS + name])
-            return BranchMade(name=name, commit=commit, warnings=warnings)
+            left = await skipped(git, ("post-checkout",) if command.switch else ())
+            return BranchMade(name=name, commit=commit, warnings=warnings, hooks_skipped=left.hooks)
 
     @handles(SwitchBranch)
     async def switch(self, command: SwitchBranch, caller: Caller) -> Switched:
@@ -189,10 +190,14 @@ def _destination(command: SwitchBranch) -> Sequence[str]:
 async def _switch(git: Work, *where: str) -> list[str]:
     """Go there; returns a warning where only what comes after it has failed."""
     args = ("switch", "--quiet", "--no-recurse-submodules", "--no-progress", *where)
+    detached = where[0] == "--detach"
+    wanted = (await resolve(git, [where[1]]))[0] if detached else where[1]
     finished: Finished = await git.run(*args, ok=(0, 1, 128))
     if not finished.code:
         return []
-    if (await _here(git))[0] == where[1] and (said := after_checkout(finished)):
+    branch, commit = await _here(git)
+    there = (commit if branch is None else None) if detached else branch
+    if wanted is not None and there == wanted and (said := after_checkout(finished)):
         return said
     raise await _refused(git, args, finished)
 

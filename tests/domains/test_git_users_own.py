@@ -216,6 +216,15 @@ async def test_a_hook_that_fails_after_the_switch_is_a_warning(trusted):
     assert switched["warnings"] == ["the post-checkout hook failed: no luck"]
 
 
+async def test_a_hook_that_fails_after_a_commit_is_checked_out_is_a_warning(trusted):
+    client, project, repo = trusted
+    hook(repo, "post-checkout", "exit 1")
+    repo.commit({"a.txt": "2\n"})
+    done = await ran(client, project, "switch", revision="HEAD~1", detach=True)
+    assert "post-checkout hook failed" in done["warnings"][0]
+    assert done["commit"] == repo.git("rev-parse", "HEAD").strip()
+
+
 async def test_a_hook_that_fails_after_a_branch_or_worktree_is_made_is_a_warning(trusted):
     client, project, repo = trusted
     hook(repo, "post-checkout", "echo no luck >&2; exit 41")

@@ -17,12 +17,13 @@ NewName = Annotated[str, Meta(description="The name, as git allows it.")]
 class BranchMade(Answer):
     """A new branch: its `name`, and the `commit` it is at, absent before the first one.
 
-    `warnings` say what failed after it was made, as a hook.
+    `warnings` say what failed after it was made, as a hook. `hooks_skipped` is as that of a switch.
     """
 
     name: str
     commit: str | None = None
     warnings: list[str] = field(default_factory=list)
+    hooks_skipped: bool = False
 
 
 class Switched(Answer):
