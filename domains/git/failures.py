@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from daemon.core.errand import Finished
 from daemon.core.errors import AgentcmdError, BadRequest, Conflict, NotFound, Unavailable
 from domains.git.locks import explain_lock
-from domains.git.programs import command_of
+from domains.git.programs import EDITING, command_of
 from domains.git.repository import Repository
 
 SAID = 64 << 10
@@ -144,7 +144,10 @@ async def explained(
     for kind, sentence, patterns in KNOWN:
         if re.search("|".join(patterns), said):
             return kind(f"{sentence}: {_gist(said)}", git=said)
-    return Conflict(f"git {command_of(args)} refused: {_gist(said)}", git=said)
+    verb = command_of(args)
+    if not said and verb in EDITING:  # git itself says why
+        return Conflict(f"a hook has stopped the {verb}, and said nothing", git=said)
+    return Conflict(f"git {verb} refused: {_gist(said)}", git=said)
 
 
 def after_checkout(finished: Finished) -> list[str]:

@@ -28,6 +28,7 @@ from domains.git.commands.worktrees import (
 from domains.git.desk import Desk, Work
 from domains.git.failures import after_checkout, explained
 from domains.git.repository import look_up
+from domains.git.skipped import skipped
 from domains.git.standing import under_way
 from domains.git.submodules import Filled, fill, only_here
 from domains.git.worktree_listing import Listed, inside, listed, shown
@@ -82,11 +83,13 @@ class Worktrees:
             made = next((each for each in found if each.path == path), None)
             if made is None:
                 raise Conflict("the worktree was removed again meanwhile")
+            left = await skipped(git, ("post-checkout",))
             return WorktreeMade(
                 worktree=await self._told(git, made, found[0], details=False),
                 new=new,
                 submodules=len(filled.submodules),
                 warnings=[*warnings, *filled.warnings],
+                hooks_skipped=left.hooks,
             )
 
     @handles(RemoveWorktree)

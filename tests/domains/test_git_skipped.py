@@ -56,6 +56,7 @@ async def test_every_operation_says_what_it_left_out(running, tmp_path):
         made = await ran(client, project, "branch_create", name="new", switch=True)
         assert left(made) == (True, False)
         assert left(await ran(client, project, "branch_create", name="no")) == (False, False)
+        assert left(await ran(client, project, "worktree_add", name="w")) == (True, False)
         await ran(client, project, "switch", branch="old")
         ahead = await ran(client, project, "merge", revision="other")
         assert (ahead["fastForward"], left(ahead)) == (True, (True, False))

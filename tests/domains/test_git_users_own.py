@@ -216,6 +216,13 @@ async def test_a_hook_that_fails_after_the_switch_is_a_warning(trusted):
     assert switched["warnings"] == ["the post-checkout hook failed: no luck"]
 
 
+async def test_a_hook_that_stops_a_commit_without_a_word_is_named(trusted):
+    client, project, repo = trusted
+    hook(repo, "commit-msg", "exit 1")
+    with pytest.raises(Conflict, match="a hook has stopped the commit, and said nothing"):
+        await ran(client, project, "commit", message="m", allowEmpty=True, **ADA)
+
+
 async def test_a_hook_that_fails_after_a_commit_is_checked_out_is_a_warning(trusted):
     client, project, repo = trusted
     hook(repo, "post-checkout", "exit 1")

@@ -59,13 +59,14 @@ class WorktreeMade(Answer):
     """The new `worktree`, and whether its branch is `new` too.
 
     `submodules` counts those that were filled; `warnings` name links that nothing can fill,
-    and what failed after it, as a hook.
+    and what failed after it, as a hook. `hooks_skipped` is as that of a switch.
     """
 
     worktree: Worktree
     new: bool
     submodules: int = 0
     warnings: list[str] = field(default_factory=list)
+    hooks_skipped: bool = False
 
 
 class WorktreeRemoved(Answer):
