@@ -13,6 +13,7 @@ from daemon.core.errors import Conflict, NotFound, TooLarge
 from domains.git import snapshots
 from domains.git.configuration import Use
 from domains.git.desk import Desk, Work
+from domains.git.raw_files import settings
 from domains.git.snapshots import Restored
 
 PREFIX = "refs/agentcmd/checkpoints"
@@ -138,7 +139,11 @@ class Checkpoints:
 
 async def _require_little(work: Work) -> None:
     """Refuse to copy much into the repository: what is large and new had better be ignored."""
-    new = await work.run("ls-files", "-z", "--others", "--modified", "--exclude-standard")
+    new_or_changed = ("ls-files", "-z", "--others", "--modified", "--exclude-standard")
+    new = await work.run(*new_or_changed, ok=(0, 128))
+    if new.code:  # a filter fails, or something else does again
+        configured = await settings(work.run)
+        new = await work.run(*configured.unfiltered(), *new_or_changed)
     size = await asyncio.to_thread(_size, work.root, new.stdout)
     if size > NEW_BYTES:
         raise TooLarge(

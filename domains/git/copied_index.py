@@ -14,6 +14,7 @@ from pathlib import Path
 from daemon.core.errand import Finished
 from daemon.core.errors import Unavailable
 from daemon.core.ids import new_id
+from domains.git.adding import add_all
 from domains.git.desk import Work
 from domains.git.differences import Change, State, state_of
 from domains.git.looks import COPYING
@@ -50,6 +51,7 @@ class CopiedIndex:
         self._git = git
         self._head: str | None = None
         self._settings: Settings | None = None
+        self.refused = False
         self.path = path
 
     async def run(
@@ -60,14 +62,11 @@ class CopiedIndex:
         return await self._git.run(*QUIET, *args, stdin=stdin, ok=ok, env=env, seconds=COPYING)
 
     async def state(self) -> State:
-        """Bring it up to date with the work tree, and give the state that this is in.
-
-        A file that cannot be read, and a repository without a commit inside this one, are left out.
-        """
-        await self.run("add", "--all", "--ignore-errors", ok=(0, 1))
-        tree = await self.written()
+        """Bring it up to date with the work tree, and give the state that this is in."""
         if self._settings is None:
             self._settings = await settings(self.run)
+        self.refused = await add_all(self.run, self._git.root, self._settings)
+        tree = await self.written()
         raw = await converted(self.run, self._git.root, self._settings)
         return State(tree, raw, await self._raw_commit(raw) if raw else "")
 

@@ -30,6 +30,7 @@ class Change(NamedTuple):
     """One path that differs between two snapshots, and what it is in the second.
 
     `object_id` is what the tree has, `raw` the blob of its bytes where git would write others.
+    `old_id` is what the first tree has.
     """
 
     path: bytes
@@ -37,6 +38,7 @@ class Change(NamedTuple):
     mode: bytes
     object_id: bytes
     raw: bytes = b""
+    old_id: bytes = b""
 
     @classmethod
     def removal(cls, path: bytes) -> Change:
@@ -121,8 +123,8 @@ def _changes_of(output: bytes) -> list[Change]:
     fields = output.split(b"\0")
     found = []
     for said, path in zip(fields[0::2], fields[1::2], strict=False):
-        old_mode, mode, _, object_id, _ = said.removeprefix(b":").split(b" ")
-        found.append(Change(path, old_mode, mode, object_id))
+        old_mode, mode, old_id, object_id, _ = said.removeprefix(b":").split(b" ")
+        found.append(Change(path, old_mode, mode, object_id, old_id=old_id))
     return found
 
 

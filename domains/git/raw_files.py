@@ -73,6 +73,16 @@ class Settings(NamedTuple):
     eol: bytes = b"lf"
     filters: frozenset[bytes] = frozenset()
 
+    def unfiltered(self) -> tuple[str, ...]:
+        """Give options for git that have it run no filter, so that none can fail."""
+        names = sorted(name for name in self.filters if b"=" not in name)
+        return tuple(
+            word
+            for name in names
+            for key in ("clean=", "process=", "required=false")
+            for word in ("-c", f"filter.{os.fsdecode(name)}.{key}")
+        )
+
 
 async def settings(run: Run) -> Settings:
     """Return what is configured of conversion."""
@@ -93,10 +103,23 @@ async def converted(run: Run, root: str, configured: Settings) -> dict[bytes, by
     entries = await asyncio.to_thread(_on_disk, root, listed.stdout)
     if not entries:
         return {}
-    paths = b"".join(each.path + b"\0" for each in entries)
-    said = await run("check-attr", "-z", "--stdin", *_ATTRIBUTES, stdin=paths)
-    ways = await asyncio.to_thread(_ways, said.stdout, configured)
+    ways = await _ways(run, [each.path for each in entries], configured)
     return await _kept(run, [each for each in entries if each.path in ways], ways)
+
+
+async def by_content(run: Run, paths: Sequence[bytes], configured: Settings) -> list[bytes]:
+    """Return which of these files git converts by more than their line endings."""
+    ways = await _ways(run, paths, configured)
+    return [path for path in paths if ways.get(path) in (*_BY_CONTENT, _How.LOSSLESS)]
+
+
+async def _ways(run: Run, paths: Sequence[bytes], configured: Settings) -> dict[bytes, _How]:
+    """Return how files are converted; those that are not are missing."""
+    said = await run(
+        *("check-attr", "-z", "--stdin", *_ATTRIBUTES),
+        stdin=b"".join(path + b"\0" for path in paths),
+    )
+    return await asyncio.to_thread(_ways_of, said.stdout, configured)
 
 
 async def _kept(
@@ -118,10 +141,10 @@ async def _kept(
         elif same if way is _How.LOSSLESS else not same:
             read.append(each.path)
     blobs = {each.path: each.object_id for each in entries}
-    hashed = await _hashed(run, read)
+    written = await hashed(run, read)
     return found | {
         path: object_id
-        for path, object_id in hashed.items()
+        for path, object_id in written.items()
         if ways[path] is not _How.LOSSLESS or object_id == blobs[path]
     }
 
@@ -139,7 +162,7 @@ async def _sizes(run: Run, entries: Sequence[_Entry]) -> dict[bytes, int]:
     return {object_id: int(size) for object_id, _, size in lines if size.isdigit()}
 
 
-async def _hashed(run: Run, paths: Sequence[bytes]) -> dict[bytes, bytes]:
+async def hashed(run: Run, paths: Sequence[bytes]) -> dict[bytes, bytes]:
     """Write files as blobs, just as they are; one that is gone meanwhile is left out."""
     found: dict[bytes, bytes] = {}
     for _ in range(TRIES):
@@ -180,7 +203,7 @@ def _on_disk(root: str, listing: bytes) -> list[_Entry]:
     return found
 
 
-def _ways(output: bytes, configured: Settings) -> dict[bytes, _How]:
+def _ways_of(output: bytes, configured: Settings) -> dict[bytes, _How]:
     """Read `check-attr -z`: path, name and value, for each name; gives the files converted."""
     fields = output.split(b"\0")[:-1]
     width = 3 * len(_ATTRIBUTES)

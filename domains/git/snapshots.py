@@ -239,25 +239,41 @@ async def _without_ignored(git: Work, wanted: list[Change]) -> list[Change]:
 async def _apply(
     git: Work, index: CopiedIndex, now: str, wanted: list[Change], written: set[bytes]
 ) -> str:
-    """Carry changes out, in the work tree and in the index that is like it; gives its tree then.
+    """Carry changes out but for raw files, in the work tree and in the index that is like it.
 
-    What git has written is added to `written`.
+    It gives its tree then. What stands in the place of raw files or their folders goes; a file
+    stays until it is replaced. What git has written is added to `written`.
     """
+    nothing = b"0" * len(now)
     async with copied_index(git) as target:
         await asyncio.to_thread(shutil.copy2, index.path, target.path)
-        said = await asyncio.to_thread(index_info, wanted, b"0" * len(now))
+        said = await asyncio.to_thread(index_info, wanted, nothing)
         await target.run("update-index", "-z", "--index-info", stdin=said)
         then = await target.written()
-    for each in await changes(git, now, then):
+        found = await changes(git, now, then)
+        raw = {each.path for each in wanted if each.raw}
+        left = [_as_before(each) for each in found if each.path in raw]
+        if left:
+            said = index_info(left, nothing)
+            await target.run("update-index", "-z", "--index-info", stdin=said)
+            then = await target.written()
+    for each in found:
         if each.old_mode == SUBMODULE:
             name = each.path.decode(errors="replace")
             raise Conflict(f"{name[:200]!r} is a repository of its own now; move it away first")
         written.add(each.path)
     await index.run(
-        *("read-tree", "-m", "-u", "--no-sparse-checkout", "--no-recurse-submodules"),
-        *(now, then),
+        *("read-tree", "--reset" if index.refused else "-m", "-u"),
+        *("--no-sparse-checkout", "--no-recurse-submodules", now, then),
     )
     return then
+
+
+def _as_before(change: Change) -> Change:
+    """Leave a file to be replaced later; have anything else make room for one."""
+    if change.old_mode in REGULAR:
+        return Change(change.path, change.old_mode, change.old_mode, change.old_id)
+    return Change.removal(change.path)
 
 
 def _selected(found: list[Change], paths: Sequence[str] | None) -> list[Change]:

@@ -307,7 +307,7 @@ async def test_a_repository_without_conversion_pays_little(desk, repo, monkeypat
 
     monkeypatch.setattr(CopiedIndex, "run", heard)
     await taken(desk, repo)
-    usual = ["add", "write-tree", "config", "ls-files", "commit-tree", "update-ref"]
+    usual = ["config", "add", "write-tree", "ls-files", "commit-tree", "update-ref"]
     assert said == usual
 
 
