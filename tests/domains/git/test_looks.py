@@ -145,7 +145,11 @@ async def test_whoever_has_only_closed_its_side_is_answered_when_the_look_is_don
 async def test_what_changes_goes_on_when_whoever_has_asked_over_http_leaves(running, blocked):
     async with running.client() as client:
         project = await added(client, blocked)
-        (blocked / "b").write_text("2")
+        (blocked / ".gitignore").unlink()  # at the top it would be refused before git runs
+        below = blocked / "below"
+        below.mkdir()
+        (below / "b").write_text("2")
+        os.mkfifo(below / ".gitignore")
         request = request_of(running, project, "stage", "POST")
         _, writer = await begun(running, blocked, request)
         writer.transport.abort()
@@ -153,10 +157,10 @@ async def test_what_changes_goes_on_when_whoever_has_asked_over_http_leaves(runn
         while asyncio.get_running_loop().time() < left + 1.5:
             assert gits(blocked)
             await asyncio.sleep(0.05)
-        free(blocked)
+        free(below)
         await none_left(blocked)
         found = await client.call("git.status", {"projectId": project})
-        assert [(each["path"], each["index"]) for each in found["files"]] == [("b", "added")]
+        assert [(each["path"], each["index"]) for each in found["files"]] == [("below/b", "added")]
 
 
 def gits(path):
