@@ -176,7 +176,9 @@ async def test_hooks_are_run_only_for_a_trusted_project_and_one_is_told(place, t
     answer = await place("commit", message="m", allowEmpty=True)
     assert answer["hooksSkipped"] is True
     await place.client.call("project.trust", {"projectId": place.project})
-    await refused(Conflict, "a hook has stopped the commit", place("commit", message="m", allowEmpty=True))
+    await refused(
+        Conflict, "a hook has stopped the commit", place("commit", message="m", allowEmpty=True)
+    )
     assert (tmp_path / "ran").exists()
     hook.unlink()
     assert "hooksSkipped" not in await place("commit", message="m", allowEmpty=True)
