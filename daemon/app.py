@@ -43,7 +43,6 @@ from daemon.web import messages, metrics
 from daemon.web.auth import Doorkeeper, Tokens, load_secret
 from daemon.web.doors import Doors
 from daemon.web.http_connection import HttpRunner
-from daemon.web.metrics import Sample
 from daemon.web.public_path import PublicPath
 from domains import DOMAINS
 from domains.session.agents import ADAPTERS
@@ -201,6 +200,7 @@ class Daemon:
         self._dispatcher = Dispatcher(registry, ready=self._require_ready)
         await self._open_services()
         self._guard.hold(*home.own_files(self.state_dir, home.DATABASE))
+        self._guard.hold_filled(self.state_dir / home.DATABASE)
         self._supervisor.start(self._guard.run(), name="guard")
         retention = Retention(self._journal, settings.journal, self._calendar.now)
         self._supervisor.start(retention.run(), name="retention")
@@ -363,18 +363,18 @@ class Daemon:
             or shutil.which((configured[name].path if name in configured else "") or name)
         ]
 
-    def _samples(self) -> Iterator[Sample]:
+    def _samples(self) -> Iterator[metrics.Sample]:
         journal = self._journal
-        yield Sample(metrics.UNAUTHENTICATED, len(self._runner.http.unauthenticated))
-        yield Sample(metrics.DELIVERED, self._fanout.delivered)
-        yield Sample(metrics.EVENTS, journal.events)
-        yield Sample(metrics.EVENT_BYTES, journal.bytes)
-        yield Sample(metrics.COMMIT_SECONDS, journal.commit_seconds)
-        yield Sample(metrics.PENDING_BYTES, journal.pending)
-        yield Sample(metrics.JOURNAL_STALLED, float(bool(journal.stalled)))
-        yield Sample(metrics.TASKS_QUEUED, self._tasks.slots.queued)
+        yield metrics.Sample(metrics.UNAUTHENTICATED, len(self._runner.http.unauthenticated))
+        yield metrics.Sample(metrics.DELIVERED, self._fanout.delivered)
+        yield metrics.Sample(metrics.EVENTS, journal.events)
+        yield metrics.Sample(metrics.EVENT_BYTES, journal.bytes)
+        yield metrics.Sample(metrics.COMMIT_SECONDS, journal.commit_seconds)
+        yield metrics.Sample(metrics.PENDING_BYTES, journal.pending)
+        yield metrics.Sample(metrics.JOURNAL_STALLED, float(bool(journal.stalled)))
+        yield metrics.Sample(metrics.TASKS_QUEUED, self._tasks.slots.queued)
         for (kind, state), count in Counter((t.kind, t.state) for t in self._tasks).items():
-            yield Sample(metrics.TASKS, count, (kind, state))
+            yield metrics.Sample(metrics.TASKS, count, (kind, state))
 
     def _states(self) -> tuple[str, ...]:
         """Say in systemd's words how it is; while it stops, with the time that this may take."""

@@ -51,6 +51,14 @@ def tokens_of(settings: Settings) -> Tokens:
     """Open the means to mint tokens, with the daemon's own secret."""
     home.make(settings.state_dir)
     auth = settings.auth
+    if not (auth.secret_file or os.environ.get("CREDENTIALS_DIRECTORY") or own_secret(settings)):
+        found = home.discover(settings.state_dir)
+        if found is not None:  # a secret made now would not be that of the daemon
+            raise NoDaemon(
+                f"{settings.state_dir / SECRET_NAME} is missing, and the daemon there (pid "
+                f"{found.pid}) takes no token made with another: put it back, give --token, or "
+                f"end the daemon with 'kill {found.pid}' and start it again"
+            )
     secret = load_secret(settings.state_dir, auth.secret_file, os.environ)
     return Tokens(secret, algorithm=auth.algorithm, issuer=auth.issuer, audience=auth.audience)
 

@@ -203,7 +203,7 @@ class Detaching:
         return "aside" if event == RELEASE or _is_modifier(numbers, final) else "other"
 
     def _is_key(self, numbers: list[list[int]], final: bytes) -> bool:
-        """Tell whether a sequence is about the key, in any of the protocols for keys."""
+        """Return whether a sequence reports the key, in any keyboard protocol."""
         sign = self._key.byte[0] ^ 0x40
         codes = {sign, sign | 0x20} if 65 <= sign <= 90 else {sign}
         if sign == ord("@"):

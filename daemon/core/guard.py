@@ -46,6 +46,13 @@ class Guard:
         self.settings = settings
         self._folder = folder
         self._identities: dict[Path, tuple[int, int]] = {}
+        self._filled: Path | None = None
+        self._emptied = False
+
+    def hold_filled(self, path: Path) -> None:
+        """Watch from now on that this file is not emptied in its place."""
+        self.hold(path)
+        self._filled = path
 
     def hold(self, *paths: Path) -> None:
         """Look from now on whether these are still the files and folders that they are now."""
@@ -101,6 +108,13 @@ class Guard:
                     "very same file back if you moved it; else save what you need from this "
                     "daemon, and restart it"
                 )
+        # a checkpoint may write pages back into an emptied file, which mends nothing
+        self._emptied = self._emptied or _is_empty(self._filled)
+        if self._emptied:
+            return (
+                f"{self._filled} was emptied while the daemon runs: nothing more can be kept. Save "
+                "what you need from this daemon, put a backup in place, and restart it"
+            )
         return None
 
     def _note(self, reason: str | None) -> None:
@@ -137,6 +151,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_empty(path: Path | None) -> bool:
+    try:
+        return path is not None and path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def _free_bytes(folder: Path) -> int | None:

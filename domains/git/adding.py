@@ -33,6 +33,7 @@ async def add_all(run: Run, root: str, configured: Settings) -> bool:
 
     What cannot be read, and a repository without a commit inside this one, are left out.
     """
+    await _show_hidden(run, root)
     said = await run(*_ALL, ok=(0, 1, _FATAL))
     if said.code != _FATAL:
         return False
@@ -52,6 +53,26 @@ async def add_all(run: Run, root: str, configured: Settings) -> bool:
     )
     await run("update-index", "-z", "--index-info", stdin=said_of)
     return True
+
+
+async def _show_hidden(run: Run, root: str) -> None:
+    """Have git look at files that it was told to take as unchanged, or to leave alone.
+
+    They are what somebody has changed here and will never commit. What a sparse checkout leaves
+    out is not there, and stays so.
+    """
+    listed = (await run("ls-files", "-z", "-v")).stdout.split(b"\0")[:-1]
+    hidden = [each[2:] for each in listed if each[:1].islower() or each[:1] == b"S"]
+    there = await asyncio.to_thread(_there, root, hidden)
+    for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
+        if there:
+            said = b"".join(path + b"\0" for path in there)
+            await run("update-index", flag, "-z", "--stdin", stdin=said)
+
+
+def _there(root: str, paths: Sequence[bytes]) -> list[bytes]:
+    folder = os.fsencode(root)
+    return [path for path in paths if os.path.lexists(os.path.join(folder, path))]  # noqa: PTH118  # bytes
 
 
 async def _added(run: Run, path: bytes) -> Finished:

@@ -169,7 +169,7 @@ async def _required(git: Work, verb: str) -> str:
 
 
 async def _under_way(git: Work) -> str | None:
-    """Tell what was under way when this began; it may be done, and the daemon another one."""
+    """Return what was unfinished when the operation began, also after a restart of the daemon."""
     found = await git.observed("under way", lambda: under_way(git.repository.git_dir) or "")
     return found or None
 

@@ -71,13 +71,13 @@ class CopiedIndex:
         return State(tree, raw, await self._raw_commit(raw) if raw else "")
 
     async def earlier(self, ref: str) -> State | None:
-        """Give the state that is kept under a ref; None where there is none."""
+        """Return the state that a ref keeps; None without the ref."""
         args = ("rev-parse", "--quiet", "--verify", f"{ref}^{{tree}}")
         tree = _said(await self.run(*args, ok=(0, 1)))
         return (await state_of(self, ref))._replace(tree=tree) if tree else None
 
     async def with_more(self, tree: str, more: Sequence[Change]) -> str:
-        """Give the tree that is another one with more in it."""
+        """Return a copy of a tree with these changes in it."""
         async with self._other() as other:
             await other.run("read-tree", tree)
             said = index_info(more, b"0" * len(tree))
@@ -123,7 +123,7 @@ class CopiedIndex:
         return _said(await self.run("write-tree", "--missing-ok"))
 
     async def head(self) -> str | None:
-        """Give the commit that HEAD was at when this was asked first; None before there is one."""
+        """Return the commit of HEAD, as it was at the first call; None before the first commit."""
         if self._head is None:
             args = ("rev-parse", "--quiet", "--verify", "HEAD^{commit}")
             self._head = _said(await self.run(*args, ok=(0, 1)))
@@ -184,7 +184,7 @@ def _remove(path: Path) -> None:
 
 
 def lines(paths: Iterable[bytes]) -> bytes:
-    """Give paths for git's input, each with a NUL behind it."""
+    """Return paths for git's standard input, each ended by a NUL."""
     return b"".join(path + b"\0" for path in paths)
 
 

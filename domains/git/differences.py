@@ -47,7 +47,7 @@ class Change(NamedTuple):
 
     @property
     def removed(self) -> bool:
-        """Tell whether the second tree lacks it."""
+        """Return whether the second tree lacks it."""
         return self.mode == NOTHING
 
 
@@ -62,7 +62,7 @@ class State(NamedTuple):
     raw_commit: str = ""
 
     def same(self, other: State) -> bool:
-        """Tell whether the files are the same."""
+        """Return whether both states have the same files."""
         return (self.tree, self.raw) == (other.tree, other.raw)
 
     def noted(self, message: str) -> str:

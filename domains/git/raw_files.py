@@ -74,7 +74,7 @@ class Settings(NamedTuple):
     filters: frozenset[bytes] = frozenset()
 
     def unfiltered(self) -> tuple[str, ...]:
-        """Give options for git that have it run no filter, so that none can fail."""
+        """Return the options with which git runs no filter."""
         names = sorted(name for name in self.filters if b"=" not in name)
         return tuple(
             word
@@ -233,7 +233,7 @@ def _how(  # one for each attribute
 
 
 def _endings(text: bytes, eol: bytes, configured: Settings) -> _How:
-    """Tell how line endings are converted, as gitattributes(5) and git-config(1) say."""
+    """Return how line endings are converted, as gitattributes(5) and git-config(1) say."""
     if text == _UNSET:
         return _How.NOT
     if eol == b"crlf":

@@ -22,6 +22,7 @@ AT_ONCE = 16 << 20
 """Bytes of files that are held at a time; a larger file alone."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_EXISTING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -122,6 +123,34 @@ def _take_mode(folder: int, name: bytes, target: int, *, executable: bool) -> No
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
         if stat.S_ISREG(mode) and bool(mode & 0o100) == executable:
             os.fchmod(target, mode & 0o777)
+
+
+def modes_of(root: str, paths: Iterable[bytes]) -> dict[bytes, int]:
+    """Return the permissions of the regular files among these."""
+    folder, found = os.fsencode(root), {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            mode = os.lstat(os.path.join(folder, path)).st_mode  # noqa: PTH118  # bytes
+            if stat.S_ISREG(mode):
+                found[path] = mode & 0o777
+    return found
+
+
+def take_modes(root: str, modes: Mapping[bytes, int]) -> None:
+    """Let files have the permissions of those that they replace, but for who may run them."""
+    for path, before in modes.items():
+        *folders, name = path.split(b"/")
+        with contextlib.suppress(OSError), _opened(root, folders) as folder:
+            file = os.open(name, _EXISTING, dir_fd=folder)
+            try:
+                now = os.fstat(file).st_mode
+                wanted = before & 0o666 | ((before & 0o444) >> 2 if now & 0o100 else 0)
+                if bool(before & 0o100) == bool(now & 0o100):
+                    wanted = before
+                if stat.S_ISREG(now) and now & 0o777 != wanted:
+                    os.fchmod(file, wanted)
+            finally:
+                os.close(file)
 
 
 @contextmanager

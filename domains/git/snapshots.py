@@ -39,7 +39,7 @@ from domains.git.differences import (
 )
 from domains.git.once import DISCARDED, KEPT_AS
 from domains.git.raw_files import REGULAR
-from domains.git.raw_writing import RawFile, write_back
+from domains.git.raw_writing import RawFile, modes_of, take_modes, write_back
 
 SHOWN = 1000
 """Paths of a restore that are named; the counts are of all."""
@@ -112,12 +112,15 @@ class Kept:
             await self._keep_hidden(hidden)
         rules = [each for each in wanted if each.path.rpartition(b"/")[2] == b".gitignore"]
         now, written = self._now.tree, set[bytes]()
+        files = [each.path for each in wanted if each.old_mode in REGULAR and each.mode in REGULAR]
+        modes = await asyncio.to_thread(modes_of, self._git.root, files)
         if sparing and rules and any(each.removed for each in wanted):
             now = await _apply(self._git, self.index, now, rules, written)
             wanted = await _without_ignored(self._git, wanted)
         if wanted:
             await _apply(self._git, self.index, now, wanted, written)
         await self._write_bytes([each for each in wanted if each.mode in REGULAR], written)
+        await asyncio.to_thread(take_modes, self._git.root, modes)
 
     async def _write_bytes(self, wanted: list[Change], written: set[bytes]) -> None:
         """Write what differs in bytes only, and what git would have written otherwise."""
@@ -164,7 +167,7 @@ async def kept(git: Work, ref: str, message: str) -> AsyncIterator[Kept]:
 
 
 async def name_for(git: Work) -> str:
-    """Give the name under which something is kept that is thrown away."""
+    """Return the name under which a discarded change is kept."""
     return await git.observed(KEPT_AS, new_id)
 
 

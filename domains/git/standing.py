@@ -83,7 +83,7 @@ def under_way(git_dir: str) -> str | None:
 
 
 def stopped_commit(git_dir: str, what: str) -> str:
-    """Give the commit at which it has stopped; empty where that is none, or made already."""
+    """Return the commit at which it stopped; empty without one, or once it is made."""
     name = STOPPED_AT.get(what)
     with contextlib.suppress(OSError, IndexError):
         return (Path(git_dir) / name).read_text().split()[0] if name else ""

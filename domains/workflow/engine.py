@@ -114,7 +114,7 @@ class Engine:
             return await self._start_by(root, project_id, workflow, args, user, key, parent), True
 
     async def _is_asked_by(self, stored: Stored, args: Json) -> bool:
-        """Tell whether a run has these arguments, where those left out have their defaults."""
+        """Return whether a run has these arguments, defaults filled in."""
         definition, _ = await self._definition(stored)
         try:
             checked = await asyncio.to_thread(arguments.check, definition, args)

@@ -17,7 +17,7 @@ class Nesting:
         self._outer: dict[str, str] = {}
 
     def recover(self, unended: Sequence[Stored]) -> None:
-        """Learn from disk which runs are steps of others."""
+        """Load from disk which runs are steps of others."""
         ids = {each.run.id for each in unended}
         self._outer = {
             step.child: each.run.id
@@ -27,7 +27,7 @@ class Nesting:
         }
 
     def put(self, run_id: str, outer: str | None) -> None:
-        """Note the run that waits for one, if any does."""
+        """Record the run that waits for this one, if any."""
         if outer is not None:
             self._outer[run_id] = outer
 

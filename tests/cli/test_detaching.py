@@ -19,7 +19,7 @@ def read(data, key="ctrl-]", *, at=None):
 
 
 def cuts(data):
-    """Give every place at which data can be cut, and none."""
+    """Return data uncut, and cut at every place."""
     return (None, *range(1, len(data)))
 
 

@@ -41,3 +41,16 @@ def test_a_token_that_has_expired_is_one_line_that_says_how_to_make_one(agentcmd
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
     assert b"agentcmd token" in done.stderr
     assert serving.process.poll() is None
+
+
+def test_none_is_made_with_another_secret_than_that_of_the_daemon(agentcmd, serving):
+    secret = serving.state_dir / "jwt.secret"
+    away = secret.rename(serving.state_dir / "away")
+    for command in ("ps", "token"):
+        done = agentcmd(command)
+        assert done.returncode != 0
+        assert b"jwt.secret is missing" in done.stderr
+        assert done.stderr.count(b"\n") == 1
+    assert not secret.exists()
+    away.rename(secret)
+    assert agentcmd("ps").returncode == 0

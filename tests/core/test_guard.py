@@ -132,6 +132,33 @@ def test_a_file_that_is_removed_or_replaced_is_a_reason_until_it_is_back(tmp_pat
     made.require()
 
 
+def test_a_file_that_was_emptied_is_a_reason_until_a_restart(tmp_path):
+    made = guard(tmp_path, free_bytes=0)
+    own = tmp_path / "own"
+    own.write_text("pages")
+    made.hold_filled(own)
+    assert made.look() is None
+    own.write_text("")
+    assert "emptied" in made.look()
+    own.write_text("pages that a checkpoint writes")
+    made._note(made.look())
+    with pytest.raises(Unavailable, match="emptied"):
+        made.require_files()
+
+
+async def test_a_daemon_whose_database_is_emptied_says_so_and_changes_nothing_more(
+    start_daemon, tmp_path
+):
+    running = await start_daemon(GUARD__INTERVAL="0.05")
+    ws = await running.ws()
+    await ws.call("subscribe", channel="global")
+    (tmp_path / "state" / "agentcmd.db").write_bytes(b"")
+    (*_, told) = await ws.until("system.guarded")
+    assert "emptied" in told["data"]["reason"]
+    refused = await ws.call("session.create", {"agent": "command", "argv": ["true"]})
+    assert refused["data"]["code"] == "unavailable"
+
+
 @pytest.mark.parametrize("gone", ["agentcmd.db", "agentcmd.db-wal", "lock", "."])
 async def test_a_daemon_whose_files_are_removed_says_so_and_changes_nothing_more(
     start_daemon, tmp_path, gone

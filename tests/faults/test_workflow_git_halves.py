@@ -71,7 +71,7 @@ def prepare(folder, name):
 
 
 def standing(repo):
-    """Tell all that the steps may have changed, what was thrown away too."""
+    """Return all that the steps may have changed, discarded changes too."""
     kept = repo.git("for-each-ref", "--format=%(refname)", "refs/agentcmd").split()
     return {
         "head": repo.git("symbolic-ref", "-q", "HEAD", ok=(0, 1)),

@@ -29,7 +29,7 @@ class Side(asyncio.Protocol):
 
 @pytest.fixture(params=[socket.AF_UNIX, socket.AF_INET], ids=["unix", "tcp"])
 async def connected(request):
-    """Give a departure, and the client's socket."""
+    """Return a departure and the socket of its client."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as server:
         if request.param == socket.AF_UNIX:

@@ -307,7 +307,7 @@ async def test_a_repository_without_conversion_pays_little(desk, repo, monkeypat
 
     monkeypatch.setattr(CopiedIndex, "run", heard)
     await taken(desk, repo)
-    usual = ["config", "add", "write-tree", "ls-files", "commit-tree", "update-ref"]
+    usual = ["config", "ls-files", "add", "write-tree", "ls-files", "commit-tree", "update-ref"]
     assert said == usual
 
 
@@ -360,3 +360,27 @@ async def test_a_link_in_place_of_a_folder_is_not_written_through(
         await restored(desk, repo, commit)
     assert list(outside.iterdir()) == []
     assert [*Path(repo.path).glob("**/.agentcmd-*")] == []
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+async def test_a_local_edit_that_git_is_told_to_overlook_comes_back(desk, repo, flag):
+    repo.commit({"local.conf": "shared\n", "b": "1\n"})
+    repo.git("update-index", flag, "local.conf")
+    (repo.path / "local.conf").write_text("mine\n")
+    await comes_back(desk, repo, lambda: (repo.path / "local.conf").write_text("an agent's\n"))
+    assert repo.git("ls-files", "-v", "local.conf").split()[0] in ("h", "S")
+
+
+async def test_a_file_keeps_who_may_read_it(desk, repo):
+    repo.commit({"secret": "one\n", "tool": "#!/bin/sh\n"})
+    modes = {"secret": 0o600, "tool": 0o700}
+    for name, mode in modes.items():
+        (repo.path / name).chmod(mode)
+    commit = await taken(desk, repo)
+    for name in modes:
+        (repo.path / name).write_text("an agent's\n")
+    (repo.path / "tool").chmod(0o600)
+    await restored(desk, repo, commit)
+    found = {name: (repo.path / name).stat().st_mode & 0o777 for name in modes}
+    assert (repo.path / "secret").read_text() == "one\n"
+    assert found == modes

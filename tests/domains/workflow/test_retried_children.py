@@ -30,7 +30,7 @@ async def flows(start_daemon, tmp_path):
 
 
 async def child_of(flow, step="sub"):
-    """Give the run that a step has started."""
+    """Return the id of the run that a step started."""
     return Flow(flow.client, (await flow.steps())[step]["child"])
 
 
@@ -51,7 +51,7 @@ async def retried(flow, type_="completed"):
 
 
 async def attempt(flow):
-    """Give the number of its attempts."""
+    """Return the number of its attempts."""
     return (await flow.run()).get("attempt", 1)
 
 
