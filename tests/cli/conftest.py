@@ -40,6 +40,26 @@ def environ(tmp_path):
     }
 
 
+@pytest.fixture(scope="module")
+def shared_environ(tmp_path_factory):
+    """The environment of commands for `shared_daemon`, without settings of whoever runs tests."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AGENTCMD_")},
+        "AGENTCMD_SERVER__STATE_DIR": str(tmp_path_factory.mktemp("shared") / "state"),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(shared_environ):
+    """One daemon for all tests of a module."""
+    daemon = DaemonProcess(Path(shared_environ["AGENTCMD_SERVER__STATE_DIR"]))
+    daemon.start()
+    yield daemon
+    daemon.process.kill()
+    daemon.close()
+
+
 @pytest.fixture
 def folder(tmp_path):
     made = tmp_path / "folder"

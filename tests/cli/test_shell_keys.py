@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from support import DaemonProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,22 +25,13 @@ SHOWS = ("--", sys.executable, "-c", BYTES)
 
 
 @pytest.fixture(scope="module")
-def environ(tmp_path_factory):
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AGENTCMD_")},
-        "AGENTCMD_SERVER__STATE_DIR": str(tmp_path_factory.mktemp("keys") / "state"),
-        "PYTHONPATH": str(ROOT),
-    }
+def environ(shared_environ):
+    return shared_environ
 
 
 @pytest.fixture(scope="module", autouse=True)
-def serving(environ):
-    """One daemon for all of these tests."""
-    daemon = DaemonProcess(Path(environ["AGENTCMD_SERVER__STATE_DIR"]))
-    daemon.start()
-    yield daemon
-    daemon.process.kill()
-    daemon.close()
+def serving(shared_daemon):
+    return shared_daemon
 
 
 def greeting(seat, told):
@@ -142,15 +131,20 @@ def test_a_session_has_no_such_key(agentcmd):
 WITHIN = f"cd {ROOT}; PS1='now> '; say() {{ echo \"[code $1]\"; }}; echo rea''dy"
 
 
+def in_a_shell(terminal):
+    """Open a terminal with a shell, and return it with its id."""
+    seat = terminal("shell", "--", "sh")
+    seat.type(f"{WITHIN}\r".encode())
+    seat.until(b"ready\r\n")
+    return seat, re.search(rb"terminal (\w+);", seat.seen)[1].decode()
+
+
 def test_one_that_shows_a_terminal_in_itself_is_refused_with_a_sentence(
     terminal, environ, folder, agentcmd
 ):
     state = environ["AGENTCMD_SERVER__STATE_DIR"]
     ours = f"{sys.executable} -m daemon"
-    seat = terminal("shell", "--", "sh")
-    seat.type(f"{WITHIN}\r".encode())
-    seat.until(b"ready\r\n")
-    id_ = re.search(rb"terminal (\w+);", seat.seen)[1].decode()
+    seat, id_ = in_a_shell(terminal)
     seat.type(f"{ours} attach --state-dir {state} {id_}; say $?\r".encode())
     told = seat.until(b"[code 1]\r\n")
     assert f"agentcmd: you are in the terminal {id_}, which would show itself".encode() in told
@@ -174,10 +168,7 @@ def test_one_that_prints_its_own_output_is_refused_and_a_pattern_leaves_it_out(
     terminal, environ, agentcmd
 ):
     ours = f"{sys.executable} -m daemon tail --state-dir {environ['AGENTCMD_SERVER__STATE_DIR']}"
-    seat = terminal("shell", "--", "sh")
-    seat.type(f"{WITHIN}\r".encode())
-    seat.until(b"ready\r\n")
-    id_ = re.search(rb"terminal (\w+);", seat.seen)[1].decode()
+    seat, id_ = in_a_shell(terminal)
     seat.type(f"{ours} shell:terminal:{id_}; say $?\r".encode())
     assert b"its own output without end" in seat.until(b"[code 1]\r\n")
     seat.seen = b""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
 import pytest
-from support import DaemonProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,22 +29,13 @@ BROKEN = "name: Broken\nsteps:\n  - id: one\n    runn: x\n  - id: one\n    run: 
 
 
 @pytest.fixture(scope="module")
-def environ(tmp_path_factory):
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AGENTCMD_")},
-        "AGENTCMD_SERVER__STATE_DIR": str(tmp_path_factory.mktemp("runs") / "state"),
-        "PYTHONPATH": str(ROOT),
-    }
+def environ(shared_environ):
+    return shared_environ
 
 
 @pytest.fixture(scope="module")
-def serving(environ):
-    """One daemon for all of them."""
-    daemon = DaemonProcess(Path(environ["AGENTCMD_SERVER__STATE_DIR"]))
-    daemon.start()
-    yield daemon
-    daemon.process.kill()
-    daemon.close()
+def serving(shared_daemon):
+    return shared_daemon
 
 
 @pytest.fixture

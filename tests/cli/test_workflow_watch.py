@@ -16,7 +16,6 @@ import termios
 from pathlib import Path
 
 import pytest
-from support import DaemonProcess
 from xterm import Emulator
 
 from daemon.cli.drawing import cut, draw, harmless, took, width_of
@@ -426,23 +425,13 @@ STUBBORN = """steps: [{id: slow, run: "trap '' TERM; echo begun; while :; do sle
 
 
 @pytest.fixture(scope="module")
-def environ(tmp_path_factory):
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AGENTCMD_")},
-        "AGENTCMD_SERVER__STATE_DIR": str(tmp_path_factory.mktemp("watch") / "state"),
-        "PYTHONPATH": str(ROOT),
-        "TERM": "xterm-256color",
-    }
+def environ(shared_environ):
+    return {**shared_environ, "TERM": "xterm-256color"}
 
 
 @pytest.fixture(scope="module")
-def serving(environ):
-    """One daemon for all of them."""
-    daemon = DaemonProcess(Path(environ["AGENTCMD_SERVER__STATE_DIR"]))
-    daemon.start()
-    yield daemon
-    daemon.process.kill()
-    daemon.close()
+def serving(shared_daemon):
+    return shared_daemon
 
 
 @pytest.fixture

@@ -45,3 +45,14 @@ def unprivileged() -> Iterator[Path]:
         for path, _, _ in os.walk(folder):
             Path(path).chmod(0o700)
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def trusted(running, tmp_path):
+    """A client, a trusted project, and its repository with one commit."""
+    repo = Repo(tmp_path / "own")
+    repo.commit({"a.txt": "1\n"})
+    async with running.client() as client:
+        project = await added(client, repo.path)
+        await client.call("project.trust", {"projectId": project})
+        yield client, project, repo

@@ -29,17 +29,6 @@ def program(path: Path, script: str) -> Path:
     return path
 
 
-@pytest.fixture
-async def trusted(running, tmp_path):
-    """A client, a trusted project, and its repository with one commit."""
-    repo = Repo(tmp_path / "own")
-    repo.commit({"a.txt": "1\n"})
-    async with running.client() as client:
-        project = await added(client, repo.path)
-        await client.call("project.trust", {"projectId": project})
-        yield client, project, repo
-
-
 async def test_a_hook_reads_patterns_and_settings_as_in_the_users_own_git(trusted, tmp_path):
     client, project, repo = trusted
     hook(

@@ -46,16 +46,7 @@ async def connected(request):
     await asyncio.sleep(0)
 
 
-async def test_one_that_is_gone_ends_what_it_has_asked_for(connected):
-    departure, far = connected
-    gone = asyncio.Event()
-    with departure.ending(gone.set, probes=True):
-        far.close()
-        async with asyncio.timeout(20):
-            await gone.wait()
-
-
-async def test_one_that_has_left_before_ends_it_at_once(connected):
+async def test_one_that_is_gone_ends_what_it_asked_for_then_and_later(connected):
     departure, far = connected
     gone = asyncio.Event()
     with departure.ending(gone.set, probes=True):

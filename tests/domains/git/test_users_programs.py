@@ -8,7 +8,7 @@ from pathlib import Path
 import debian
 import pytest
 from git_servers import http_server
-from repositories import Repo, added, ran
+from repositories import ran
 
 from daemon.core.errors import AgentcmdError, Conflict
 
@@ -21,15 +21,10 @@ OURS = (
 
 
 @pytest.fixture
-async def trusted(running, tmp_path, monkeypatch):
-    """A client, a trusted project, and its repository with one commit; the user's own LC_ALL."""
+def trusted(trusted, monkeypatch):
+    """The same with the user's own LC_ALL."""
     monkeypatch.setenv("LC_ALL", "POSIX")
-    repo = Repo(tmp_path / "own")
-    repo.commit({"a.txt": "1\n"})
-    async with running.client() as client:
-        project = await added(client, repo.path)
-        await client.call("project.trust", {"projectId": project})
-        yield client, project, repo
+    return trusted
 
 
 def says(path: Path) -> str:

@@ -237,13 +237,19 @@ async def test_a_run_that_somebody_has_going_is_waited_for(flows):
     assert flows.lines() == ["a", "b", "b"]
 
 
-async def test_a_cancel_reaches_what_was_retried_and_another_retry_goes_on(flows):
+async def retried_and_waiting(flows):
+    """Return a retried run and its child, which waits in its own retry."""
     flows.write("inner", WAITS)
     flow, child = await failed(flows)
     (flows.folder / "fixed").touch()
     await flow.call("retry")
     await child.end()
     await child.until("step.waiting")
+    return flow, child
+
+
+async def test_a_cancel_reaches_what_was_retried_and_another_retry_goes_on(flows):
+    flow, child = await retried_and_waiting(flows)
     await flow.call("cancel")
     assert (await flow.end())["type"] == "cancelled"
     assert (await child.run())["end"]["type"] == "cancelled"
@@ -309,12 +315,7 @@ async def test_a_key_that_the_outer_run_holds_itself_is_a_conflict_and_no_endles
 
 
 async def test_a_pause_of_the_outer_run_pauses_what_it_has_retried(flows):
-    flows.write("inner", WAITS)
-    flow, child = await failed(flows)
-    (flows.folder / "fixed").touch()
-    await flow.call("retry")
-    await child.end()
-    await child.until("step.waiting")
+    flow, child = await retried_and_waiting(flows)
     await flow.call("pause")
     assert (await child.run())["state"] == "paused"
     await flow.call("resume")
